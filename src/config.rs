@@ -1,0 +1,414 @@
+//! The settings: read from flags, the environment and `.env`, and checked all at once.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+
+/// The settings as they were given. Text: what is wrong with them is said of all at once, by [`Settings::check`].
+#[derive(Debug, Clone, Default, Args)]
+pub struct RawSettings {
+    /// Database: `sqlite://FILE` (made if missing) or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        global = true,
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "sqlite://onex-registry.db"
+    )]
+    database_url: String,
+    /// Address and port to listen on; port 0 picks a free one
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_LISTEN",
+        global = true,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
+    listen: String,
+    /// How long a node counts as alive after a sign of life, unless it says otherwise
+    #[arg(long, env = "ONEX_REGISTRY_TTL", global = true, value_name = "DURATION", default_value = "90s")]
+    ttl: String,
+    /// How long a request may take before it is answered with 504
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_REQUEST_TIMEOUT",
+        global = true,
+        value_name = "DURATION",
+        default_value = "30s"
+    )]
+    request_timeout: String,
+    /// How long a client may take to send a body before it is answered with 408
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_BODY_TIMEOUT",
+        global = true,
+        value_name = "DURATION",
+        default_value = "10s"
+    )]
+    body_timeout: String,
+    /// How long requests in flight may take to finish after SIGTERM or SIGINT
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_SHUTDOWN_TIMEOUT",
+        global = true,
+        value_name = "DURATION",
+        default_value = "30s"
+    )]
+    shutdown_timeout: String,
+    /// Requests and database operations that take longer are logged as warnings
+    #[arg(long, env = "ONEX_REGISTRY_SLOW", global = true, value_name = "DURATION", default_value = "1s")]
+    slow: String,
+    /// How many connections to PostgreSQL are kept at most
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_DATABASE_CONNECTIONS",
+        global = true,
+        value_name = "NUMBER",
+        default_value = "10"
+    )]
+    database_connections: String,
+    /// Whether to apply migrations at start: on or off
+    #[arg(long, env = "ONEX_REGISTRY_MIGRATE", global = true, value_name = "ON|OFF", default_value = "on")]
+    migrate: String,
+    /// Origins that browsers may call from, separated by commas, or *; empty: none
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_CORS_ORIGINS",
+        global = true,
+        value_name = "ORIGINS",
+        default_value = ""
+    )]
+    cors_origins: String,
+    /// Log format: pretty, json, or auto (pretty on a terminal, else json)
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_LOG_FORMAT",
+        global = true,
+        value_name = "FORMAT",
+        default_value = "auto"
+    )]
+    log_format: String,
+    /// What to log: a level or a list of target=level
+    #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+/// The settings, all valid.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which database.
+    pub database: DatabaseUrl,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The server's TTL.
+    pub ttl: Duration,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// How long a stop may take.
+    pub shutdown_timeout: Duration,
+    /// What is slow.
+    pub slow: Duration,
+    /// Connections to PostgreSQL.
+    pub database_connections: u32,
+    /// Whether to apply migrations at start.
+    pub migrate: bool,
+    /// Who may call from a browser.
+    pub cors: CorsOrigins,
+    /// How logs look.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log: String,
+}
+
+/// The URL of a database. Its `Debug` and `Display` show where it is, never who we are there.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// A PostgreSQL server.
+    Postgres(String),
+    /// An SQLite file.
+    Sqlite(String),
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(url) => f.write_str(url),
+            Self::Postgres(url) => match url::Url::parse(url) {
+                Ok(url) => {
+                    write!(f, "postgres://{}", url.host_str().unwrap_or("(local socket)"))?;
+                    if let Some(port) = url.port() {
+                        write!(f, ":{port}")?;
+                    }
+                    f.write_str(url.path())
+                }
+                Err(_) => f.write_str("postgres://(redacted)"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
+    }
+}
+
+/// Which origins a browser may call from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// None: CORS is off.
+    None,
+    /// Any.
+    Any,
+    /// These.
+    Some(Vec<axum::http::HeaderValue>),
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, else JSON.
+    Auto,
+    /// For people.
+    Pretty,
+    /// For machines: one JSON object per line.
+    Json,
+}
+
+/// All that is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct BadSettings(Vec<String>);
+
+impl RawSettings {
+    /// Checks all settings.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with the name of its variable. Values of secrets are not repeated.
+    pub fn check(&self) -> Result<Settings, BadSettings> {
+        let mut wrong = Wrong(Vec::new());
+        let ms = Duration::from_millis(1);
+        let minute = Duration::from_mins(1);
+        let day = 24 * 60 * minute;
+        let settings = Settings {
+            database: wrong.or(
+                "DATABASE_URL",
+                database(&self.database_url),
+                DatabaseUrl::Sqlite(String::new()),
+            ),
+            listen: wrong.or(
+                "ONEX_REGISTRY_LISTEN",
+                listen(&self.listen),
+                SocketAddr::from(([127, 0, 0, 1], 0)),
+            ),
+            ttl: wrong.duration("ONEX_REGISTRY_TTL", &self.ttl, Duration::from_secs(1), day),
+            request_timeout: wrong.duration(
+                "ONEX_REGISTRY_REQUEST_TIMEOUT",
+                &self.request_timeout,
+                100 * ms,
+                60 * minute,
+            ),
+            body_timeout: wrong.duration(
+                "ONEX_REGISTRY_BODY_TIMEOUT",
+                &self.body_timeout,
+                100 * ms,
+                60 * minute,
+            ),
+            shutdown_timeout: wrong.duration(
+                "ONEX_REGISTRY_SHUTDOWN_TIMEOUT",
+                &self.shutdown_timeout,
+                ms,
+                60 * minute,
+            ),
+            slow: wrong.duration("ONEX_REGISTRY_SLOW", &self.slow, ms, 60 * minute),
+            database_connections: wrong.or(
+                "ONEX_REGISTRY_DATABASE_CONNECTIONS",
+                connections(&self.database_connections),
+                1,
+            ),
+            migrate: wrong.or("ONEX_REGISTRY_MIGRATE", on_or_off(&self.migrate), true),
+            cors: wrong.or("ONEX_REGISTRY_CORS_ORIGINS", cors(&self.cors_origins), CorsOrigins::None),
+            log_format: wrong.or("ONEX_REGISTRY_LOG_FORMAT", log_format(&self.log_format), LogFormat::Auto),
+            log: wrong.or("RUST_LOG", log_filter(&self.log), String::new()),
+        };
+        if wrong.0.is_empty() { Ok(settings) } else { Err(BadSettings(wrong.0)) }
+    }
+}
+
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    fn or<T>(&mut self, name: &str, value: Result<T, String>, stand_in: T) -> T {
+        value.unwrap_or_else(|reason| {
+            self.0.push(format!("{name}: {reason}"));
+            stand_in
+        })
+    }
+
+    fn duration(&mut self, name: &str, text: &str, least: Duration, most: Duration) -> Duration {
+        let value = humantime::parse_duration(text)
+            .map_err(|reason| format!("'{text}' is not a duration such as 500ms, 90s or 5m ({reason})"))
+            .and_then(|value| {
+                if (least..=most).contains(&value) {
+                    Ok(value)
+                } else {
+                    let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+                    Err(format!("'{text}' is not between {least} and {most}"))
+                }
+            });
+        self.or(name, value, least)
+    }
+}
+
+fn database(url: &str) -> Result<DatabaseUrl, String> {
+    let scheme = url.split(':').next().unwrap_or_default();
+    match scheme {
+        "sqlite" => Ok(DatabaseUrl::Sqlite(url.to_owned())),
+        "postgres" | "postgresql" => match sqlx::postgres::PgConnectOptions::from_str(url) {
+            Ok(_) => Ok(DatabaseUrl::Postgres(url.to_owned())),
+            // The reason may repeat parts of the URL, and with them a password.
+            Err(_) => Err("is not a URL such as postgres://user:password@host:5432/database".to_owned()),
+        },
+        _ => Err("must begin with postgres:// or sqlite://".to_owned()),
+    }
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("'{text}' is not an address and port such as 127.0.0.1:8080 or [::1]:8080"))
+}
+
+fn connections(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(number) if (1..=1_000).contains(&number) => Ok(number),
+        _ => Err(format!("'{text}' is not a number from 1 to 1000")),
+    }
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("'{text}' is neither 'on' nor 'off'")),
+    }
+}
+
+fn cors(text: &str) -> Result<CorsOrigins, String> {
+    match text.trim() {
+        "" => Ok(CorsOrigins::None),
+        "*" => Ok(CorsOrigins::Any),
+        list => list
+            .split(',')
+            .map(|origin| cors_origin(origin.trim()))
+            .collect::<Result<_, _>>()
+            .map(CorsOrigins::Some),
+    }
+}
+
+/// An origin is scheme, host and port (RFC 6454, section 6.2). Browsers compare it as text.
+fn cors_origin(text: &str) -> Result<axum::http::HeaderValue, String> {
+    let is_origin = url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
+    match axum::http::HeaderValue::from_str(text) {
+        Ok(value) if is_origin => Ok(value),
+        _ => Err(format!("'{text}' is not an origin such as https://console.example.org")),
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "pretty" => Ok(LogFormat::Pretty),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("'{text}' is not one of pretty, json, auto")),
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|reason| {
+        format!("'{text}' is not a level such as info, nor a list such as info,sqlx=debug ({reason})")
+    })
+}
+
+/// Variables that look like ours and are not: most likely misspelled.
+#[must_use]
+pub fn unknown_variables(environment: impl Iterator<Item = String>) -> Vec<String> {
+    use clap::{Args as _, Command};
+    let command = RawSettings::augment_args(Command::new("settings"));
+    let known: BTreeSet<String> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    environment.filter(|name| name.starts_with("ONEX_REGISTRY_") && !known.contains(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        settings: RawSettings,
+    }
+
+    fn check(arguments: &[&str]) -> Result<Settings, Vec<String>> {
+        let cli = Cli::parse_from(std::iter::once("test").chain(arguments.iter().copied()));
+        cli.settings.check().map_err(|BadSettings(wrong)| wrong)
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once_and_no_secret_with_it() {
+        let wrong = check(&[
+            "--database-url=mysql://root:hunter2@h/db",
+            "--listen=localhost",
+            "--ttl=soon",
+            "--request-timeout=0s",
+            "--database-connections=0",
+            "--migrate=maybe",
+            "--cors-origins=example.org",
+            "--log-format=xml",
+            "--log=a=b=c",
+        ])
+        .unwrap_err();
+        let names: Vec<&str> = wrong.iter().filter_map(|line| line.split(':').next()).collect();
+        let expected = [
+            "DATABASE_URL",
+            "ONEX_REGISTRY_LISTEN",
+            "ONEX_REGISTRY_TTL",
+            "ONEX_REGISTRY_REQUEST_TIMEOUT",
+            "ONEX_REGISTRY_DATABASE_CONNECTIONS",
+            "ONEX_REGISTRY_MIGRATE",
+            "ONEX_REGISTRY_CORS_ORIGINS",
+            "ONEX_REGISTRY_LOG_FORMAT",
+            "RUST_LOG",
+        ];
+        assert_eq!(names, expected);
+        assert!(!wrong.concat().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_database_url_never_shows_who_we_are() {
+        let settings =
+            check(&["--database-url=postgres://ada:hunter2@db.example:5433/onex?sslmode=require"]).unwrap();
+        assert_eq!(settings.database.to_string(), "postgres://db.example:5433/onex");
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        let wrong = check(&["--database-url=postgres://ada:hunter2@h:notaport/db"]).unwrap_err();
+        assert!(!wrong.concat().contains("hunter2"));
+    }
+
+    #[test]
+    fn misspelled_variables_are_found() {
+        let names = ["ONEX_REGISTRY_TLL", "ONEX_REGISTRY_TTL", "PATH", "DATABASE_URL"].map(str::to_owned);
+        assert_eq!(unknown_variables(names.into_iter()), ["ONEX_REGISTRY_TLL"]);
+    }
+}

@@ -1,0 +1,325 @@
+//! Many nodes in one request.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::App;
+use super::body::{JsonBody, MAX_BATCH_BODY_BYTES, MAX_BODY_BYTES};
+use super::nodes::{RegistrationBody, origin};
+use super::observe::CorrelationId;
+use super::problem::{Problem, ProblemBody};
+use super::query_string::QueryString;
+use crate::node::fault::Path;
+use crate::node::json::{Elements, elements, fields};
+use crate::node::registration::IdFrom;
+use crate::node::{Faults, Json as Value, NodeKey, Precondition, Registration};
+use crate::registry::{DeregisterWrite, RegisterWrite, Registered, RegistryError};
+
+/// The most items in a batch of registrations or deregistrations.
+const MAX_ITEMS: usize = 1_000;
+/// From this size on, a body is read on a thread that nobody waits for: it can take milliseconds.
+const LARGE_BODY_BYTES: usize = 64 * 1024;
+
+/// Nodes to register
+#[derive(Debug, serde::Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RegistrationBatch)]
+#[allow(dead_code, reason = "describes in the document what `read_nodes` reads")]
+pub(super) struct RegistrationBatchBody {
+    /// 1 to 1,000 registrations, each with its `node_id`
+    #[schema(min_items = 1, max_items = 1000)]
+    nodes: Vec<RegistrationBody>,
+}
+
+/// What became of each item
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RegistrationResults)]
+pub(super) struct RegistrationResultsBody {
+    /// One result per item, in order
+    results: Vec<RegistrationResultBody>,
+}
+
+/// What became of an item
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RegistrationResult)]
+struct RegistrationResultBody {
+    /// Which item
+    #[schema(minimum = 0)]
+    index: usize,
+    /// Its id, if it has a valid one
+    #[schema(example = "node_auth_gate_compute")]
+    node_id: Option<String>,
+    /// What it would have been answered alone: 201 new, 200 again, else the status of the problem
+    #[schema(example = 201)]
+    status: u16,
+    /// The revision of its registration
+    #[schema(minimum = 0, example = 42)]
+    revision: Option<i64>,
+    /// What is wrong with it
+    problem: Option<ProblemBody>,
+}
+
+/// Register many nodes
+///
+/// A bad item harms no other. The same id twice is applied in order. Too many items or none: nothing is stored.
+#[utoipa::path(
+    post, path = "/v1/batch/nodes", tag = "fleets", operation_id = "registerNodes",
+    request_body(content = RegistrationBatchBody, content_type = "application/json", example = json!({"nodes": [
+        {
+            "node_id": "node_baseline_capture",
+            "node_type": "effect",
+            "node_version": "1.0.0",
+            "capabilities": {"publishes": ["onex.evt.omnibase-infra.baselines-computed.v1"]},
+            "endpoints": {"http": "http://127.0.0.1:20005", "grpc": "127.0.0.1:30005"},
+            "metadata": {"environment": "dev"},
+            "health_endpoint": "http://127.0.0.1:20005/health"
+        },
+        {
+            "node_id": "node_auth_gate_compute",
+            "node_type": "compute",
+            "node_version": "0.1.1",
+            "capabilities": {"capabilities": ["auth_gate.evaluate", "auth_gate.emergency_override"]},
+            "endpoints": {"http": "http://127.0.0.1:20004", "grpc": "127.0.0.1:30004"},
+            "metadata": {"tags": ["compute", "authorization"], "environment": "dev"}
+        }
+    ]})),
+    responses((status = 200, description = "What became of each item", body = RegistrationResultsBody))
+)]
+pub(super) async fn register(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    Extension(correlation_id): Extension<CorrelationId>,
+    body: JsonBody<MAX_BATCH_BODY_BYTES>,
+) -> Result<Response, Problem> {
+    no_parameters(query.as_deref())?;
+    let items = if body.len() < LARGE_BODY_BYTES {
+        read_nodes(&body)?
+    } else {
+        tokio::task::spawn_blocking(move || read_nodes(&body)).await.map_err(|_| Problem::internal())??
+    };
+    let writes: Vec<RegisterWrite> = items
+        .iter()
+        .filter_map(|item| item.as_ref().ok())
+        .map(|registration| RegisterWrite {
+            registration: registration.clone(),
+            alive: false,
+            precondition: Precondition::None,
+            origin: origin(&correlation_id),
+        })
+        .collect();
+    let mut outcomes = app.registry.register_all(writes).await.into_iter();
+    let results = items
+        .into_iter()
+        .enumerate()
+        .map(|(index, item)| {
+            let (node_id, outcome) = match item {
+                Ok(registration) => {
+                    let outcome =
+                        outcomes.next().unwrap_or(Err(RegistryError::Stopping)).map_err(Problem::from);
+                    (Some(registration.node_id.as_str().to_owned()), outcome)
+                }
+                Err(BadItem { node_id, problem }) => (node_id, Err(problem)),
+            };
+            result(index, node_id, outcome, correlation_id.as_str())
+        })
+        .collect();
+    Ok(Json(RegistrationResultsBody { results }).into_response())
+}
+
+fn result(
+    index: usize,
+    node_id: Option<String>,
+    outcome: Result<Registered, Problem>,
+    correlation_id: &str,
+) -> RegistrationResultBody {
+    match outcome {
+        Ok(registered) => RegistrationResultBody {
+            index,
+            node_id,
+            status: if registered.created { 201 } else { 200 },
+            revision: Some(registered.record.revision.get()),
+            problem: None,
+        },
+        Err(problem) => RegistrationResultBody {
+            index,
+            node_id,
+            status: problem.status().as_u16(),
+            revision: None,
+            problem: Some(problem.body(correlation_id)),
+        },
+    }
+}
+
+/// An item that breaks a rule.
+struct BadItem {
+    node_id: Option<String>,
+    problem: Problem,
+}
+
+/// Reads the items, each for itself. What is wrong with the batch is a problem of all of it.
+fn read_nodes(body: &JsonBody<MAX_BATCH_BODY_BYTES>) -> Result<Vec<Result<Registration, BadItem>>, Problem> {
+    let found = list(body.json()?, "nodes")?;
+    let read_one = |item: &&RawValue| {
+        let mut faults = Faults::at_most(Faults::OF_AN_ITEM);
+        Registration::read(item, &Path::Root, IdFrom::Body, &mut faults)
+            .ok_or_else(|| BadItem { node_id: id_of(item), problem: Problem::faults(faults) })
+    };
+    Ok(found.items.iter().map(read_one).collect())
+}
+
+/// The id of an item that something else is wrong with.
+fn id_of(item: &RawValue) -> Option<String> {
+    let mut ignored = Faults::at_most(0);
+    let given = fields(item.get(), &Path::Root, &mut ignored)?;
+    let (_, value) = given.into_iter().find(|(name, _)| name == "node_id")?;
+    match Value::read(value, &Path::Root, &mut ignored) {
+        Value::String(id) => crate::node::NodeId::parse(&id).ok().map(|_| id),
+        _ => None,
+    }
+}
+
+/// Nodes to deregister
+#[derive(Debug, serde::Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = DeregistrationBatch, example = json!({
+    "node_ids": ["node_baseline_capture", "node_auth_gate_compute"]
+}))]
+#[allow(dead_code, reason = "describes in the document what `read_ids` reads")]
+pub(super) struct DeregistrationBatchBody {
+    /// 1 to 1,000 ids
+    #[schema(min_items = 1, max_items = 1000)]
+    node_ids: Vec<String>,
+}
+
+/// What became of the nodes
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeregistrationResults)]
+pub(super) struct DeregistrationResultsBody {
+    /// How many were deregistered
+    #[schema(minimum = 0, example = 2)]
+    deregistered: usize,
+    /// Ids that were not registered
+    unknown: Vec<String>,
+}
+
+/// Deregister many nodes
+#[utoipa::path(
+    post, path = "/v1/batch/deregister", tag = "fleets", operation_id = "deregisterNodes",
+    request_body(content = DeregistrationBatchBody, content_type = "application/json"),
+    responses((status = 200, description = "What became of the nodes", body = DeregistrationResultsBody))
+)]
+pub(super) async fn deregister(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    Extension(correlation_id): Extension<CorrelationId>,
+    body: JsonBody<MAX_BODY_BYTES>,
+) -> Result<Response, Problem> {
+    no_parameters(query.as_deref())?;
+    let ids = read_ids(body.json()?)?;
+    let asked = ids.len();
+    let writes = ids.values().flatten().map(|node_id| DeregisterWrite {
+        node_id: node_id.clone(),
+        precondition: Precondition::None,
+        origin: origin(&correlation_id),
+    });
+    let mut outcomes = app.registry.deregister_all(writes.collect()).await.into_iter();
+    let (mut deregistered, mut unknown, mut failed) = (0, Vec::new(), None);
+    for (id, key) in ids {
+        // An id that the column can't hold is nobody's.
+        let outcome = match key {
+            Some(_) => outcomes.next().unwrap_or(Err(RegistryError::Stopping)),
+            None => Err(RegistryError::NotFound),
+        };
+        match outcome {
+            Ok(()) => deregistered += 1,
+            Err(RegistryError::NotFound) => unknown.push(id),
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        None => Ok(Json(DeregistrationResultsBody { deregistered, unknown }).into_response()),
+        Some(error) => Err(Problem::from(error).partly_done(deregistered + unknown.len(), asked)),
+    }
+}
+
+/// The ids of a batch, each once.
+fn read_ids(body: &RawValue) -> Result<BTreeMap<String, Option<NodeKey>>, Problem> {
+    let found = list(body, "node_ids")?;
+    let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
+    let mut ids = BTreeMap::new();
+    let root = Path::Root;
+    let at = root.member("node_ids");
+    for (index, item) in found.items.iter().enumerate() {
+        let mut ignored = Faults::at_most(0);
+        match Value::read(item, &at.element(index), &mut ignored) {
+            Value::String(id) => {
+                // A lone surrogate is no text at all, and so no id.
+                let key = if item.get().contains('\\') && !ignored_is_text(item) {
+                    None
+                } else {
+                    NodeKey::new(&*id)
+                };
+                ids.insert(id, key);
+            }
+            other => faults.at(&at.element(index), format!("must be a string, not {}", other.kind())),
+        }
+    }
+    if faults.is_empty() { Ok(ids) } else { Err(Problem::faults(faults)) }
+}
+
+/// Whether a JSON string is Unicode text.
+fn ignored_is_text(item: &RawValue) -> bool {
+    serde_json::from_str::<String>(item.get()).is_ok()
+}
+
+/// The list that a batch is: an object with one field, an array of 1 to [`MAX_ITEMS`].
+fn list<'b>(body: &'b RawValue, field: &'static str) -> Result<Elements<'b>, Problem> {
+    let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
+    let root = Path::Root;
+    let mut found = None;
+    match fields(body.get(), &root, &mut faults) {
+        None => faults.at(&root, format!("must be a JSON object with the field {field}")),
+        Some(given) => {
+            for (name, value) in given {
+                if name != field {
+                    faults.at(
+                        &root.member(&name),
+                        format!("is not a field of this call; the field is {field}"),
+                    );
+                } else if value.get().starts_with('[') {
+                    found = Some(elements(value.get(), MAX_ITEMS));
+                } else {
+                    faults.at(&root.member(field), "must be an array");
+                    return Err(Problem::faults(faults));
+                }
+            }
+            match &found {
+                None => faults.at(&root.member(field), "is required"),
+                Some(list) if list.count == 0 => faults.at(&root.member(field), "must not be empty"),
+                Some(list) if list.count > MAX_ITEMS => {
+                    faults.at(
+                        &root.member(field),
+                        format!("must have at most {MAX_ITEMS} items, not {}", list.count),
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    match found {
+        Some(list) if faults.is_empty() => Ok(list),
+        _ => Err(Problem::faults(faults)),
+    }
+}
+
+fn no_parameters(query: Option<&str>) -> Result<(), Problem> {
+    let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
+    QueryString::read(query, &[], &mut faults);
+    if faults.is_empty() { Ok(()) } else { Err(Problem::faults(faults)) }
+}

@@ -1,0 +1,193 @@
+//! Conditional requests (RFC 9110, section 13): entity tags, and what `If-Match` and `If-None-Match` ask for.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use crate::node::{Faults, NodeRecord, Place, Precondition, Revision, Status};
+
+/// The tag of a record: strong, revision first. `If-Match` compares the revision alone, so that heartbeats don't
+/// break it; `If-None-Match` compares everything that is shown.
+pub(super) fn record_tag(revision: Revision, body: &[u8]) -> HeaderValue {
+    tag(format!("\"{revision}.{:016x}\"", xxh3_64(body)))
+}
+
+/// The tag of a page: weak, over ids, revisions and statuses.
+pub(super) fn page_tag<'a>(
+    records: impl Iterator<Item = (&'a NodeRecord, Status)>,
+    more: bool,
+) -> HeaderValue {
+    let mut hash = Xxh3::new();
+    for (record, status) in records {
+        let id = record.node_id.as_str();
+        hash.update(&(id.len() as u64).to_le_bytes());
+        hash.update(id.as_bytes());
+        hash.update(&record.revision.get().to_le_bytes());
+        hash.update(status.as_str().as_bytes());
+    }
+    hash.update(&[u8::from(more)]);
+    tag(format!("W/\"{:016x}\"", hash.digest()))
+}
+
+fn tag(text: String) -> HeaderValue {
+    // Digits and quotes: this can't fail.
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// Whether a GET may be answered with 304: `If-None-Match` names the present tag, or is `*`.
+pub(super) fn not_modified(headers: &HeaderMap, present: &HeaderValue) -> bool {
+    let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
+    let present = opaque(present.to_str().unwrap_or_default());
+    match field(headers, &header::IF_NONE_MATCH) {
+        Field::Any => true,
+        Field::Tags(tags) => tags.iter().any(|tag| opaque(tag) == present),
+        Field::Absent | Field::Malformed => false,
+    }
+}
+
+/// What a registration is conditional on.
+pub(super) fn of_registration(headers: &HeaderMap, faults: &mut Faults) -> Precondition {
+    match (field(headers, &header::IF_MATCH), field(headers, &header::IF_NONE_MATCH)) {
+        (if_match, Field::Absent) => of_if_match(if_match, faults),
+        (Field::Absent, Field::Any) => Precondition::Absent,
+        (Field::Absent, _) => {
+            faults.add(Place::Header("If-None-Match"), "takes only * here: create, and never replace");
+            Precondition::None
+        }
+        _ => {
+            faults.add(Place::Header("If-None-Match"), "must not stand together with If-Match");
+            Precondition::None
+        }
+    }
+}
+
+/// What a deregistration is conditional on.
+pub(super) fn of_deregistration(headers: &HeaderMap, faults: &mut Faults) -> Precondition {
+    if headers.contains_key(header::IF_NONE_MATCH) {
+        faults.add(Place::Header("If-None-Match"), "is not for this call; If-Match is");
+    }
+    of_if_match(field(headers, &header::IF_MATCH), faults)
+}
+
+fn of_if_match(field: Field, faults: &mut Faults) -> Precondition {
+    match field {
+        Field::Absent => Precondition::None,
+        Field::Any => Precondition::Present,
+        Field::Tags(tags) => Precondition::Revision(tags.iter().filter_map(|tag| revision_of(tag)).collect()),
+        Field::Malformed => {
+            faults.add(
+                Place::Header("If-Match"),
+                "must be * or a list of entity tags, such as \"12.0a1b2c3d4e5f6071\"",
+            );
+            Precondition::None
+        }
+    }
+}
+
+/// The revision in a strong tag. A weak tag never matches here (RFC 9110, section 13.1.1), nor does one of another
+/// server.
+fn revision_of(tag: &str) -> Option<Revision> {
+    let (revision, _) = tag.strip_prefix('"')?.split_once('.')?;
+    if revision.is_empty() || !revision.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Revision::new(revision.parse().ok()?)
+}
+
+enum Field {
+    Absent,
+    Any,
+    Tags(Vec<String>),
+    Malformed,
+}
+
+fn field(headers: &HeaderMap, name: &HeaderName) -> Field {
+    let mut tags = Vec::new();
+    let mut any = false;
+    for value in headers.get_all(name) {
+        let Ok(text) = value.to_str() else { return Field::Malformed };
+        if text.trim() == "*" {
+            any = true;
+            continue;
+        }
+        let Some(list) = list_of_tags(text) else { return Field::Malformed };
+        tags.extend(list);
+    }
+    match (any, tags.is_empty(), headers.contains_key(name)) {
+        (_, _, false) => Field::Absent,
+        (true, true, _) => Field::Any,
+        (false, false, _) => Field::Tags(tags),
+        _ => Field::Malformed,
+    }
+}
+
+/// `#entity-tag` (RFC 9110, section 8.8.3). A comma may stand inside of a tag.
+fn list_of_tags(mut text: &str) -> Option<Vec<String>> {
+    let mut tags = Vec::new();
+    loop {
+        text = text.trim_start_matches([' ', '\t', ',']);
+        if text.is_empty() {
+            return Some(tags);
+        }
+        let quote = if text.starts_with("W/") { 2 } else { 0 };
+        let inner = text.get(quote..)?.strip_prefix('"')?;
+        let end = quote + 1 + inner.find('"')? + 1;
+        tags.push(text.get(..end)?.to_owned());
+        text = text.get(end..)?.trim_start_matches([' ', '\t']);
+        if !text.is_empty() && !text.starts_with(',') {
+            return None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(HeaderName, &str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    fn registration(fields: &[(HeaderName, &str)]) -> Option<Precondition> {
+        let mut faults = Faults::at_most(5);
+        let condition = of_registration(&headers(fields), &mut faults);
+        faults.is_empty().then_some(condition)
+    }
+
+    #[test]
+    fn if_match_compares_revisions() {
+        let revisions = |list: &[i64]| {
+            Some(Precondition::Revision(list.iter().filter_map(|n| Revision::new(*n)).collect()))
+        };
+        for (value, expected) in [
+            ("\"12.abc\"", revisions(&[12])),
+            ("\"12.a,b\" , \"7.x\",", revisions(&[12, 7])),
+            ("W/\"12.abc\"", revisions(&[])),
+            ("\"foreign\", \"+5.x\", \"-5.x\"", revisions(&[])),
+            ("*", Some(Precondition::Present)),
+            ("12.abc", None),
+            ("\"12.abc", None),
+            ("\"1.a\" \"2.b\"", None),
+            ("*, \"1.a\"", None),
+            ("", None),
+        ] {
+            assert_eq!(registration(&[(header::IF_MATCH, value)]), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn if_none_match_creates_and_nothing_else() {
+        assert_eq!(registration(&[]), Some(Precondition::None));
+        assert_eq!(registration(&[(header::IF_NONE_MATCH, "*")]), Some(Precondition::Absent));
+        assert_eq!(registration(&[(header::IF_NONE_MATCH, "\"1.a\"")]), None);
+        assert_eq!(registration(&[(header::IF_NONE_MATCH, "*"), (header::IF_MATCH, "*")]), None);
+    }
+
+    #[test]
+    fn a_get_is_not_modified_if_any_tag_is_the_present_one() {
+        let present = HeaderValue::from_static("\"3.ff\"");
+        let is = |value| not_modified(&headers(&[(header::IF_NONE_MATCH, value)]), &present);
+        assert!(is("\"3.ff\"") && is("W/\"3.ff\"") && is("\"x\", \"3.ff\"") && is("*"));
+        assert!(!is("\"3.fe\"") && !is("junk"));
+        assert!(!not_modified(&HeaderMap::new(), &present));
+    }
+}

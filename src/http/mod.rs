@@ -1,0 +1,161 @@
+//! The REST face: routes, middleware, and the one place where outcomes become status codes.
+//!
+//! A handler extracts and validates, makes one call on [`Registry`], and answers. It knows nothing of databases.
+
+mod batch;
+mod body;
+mod conditional;
+mod discover;
+mod headers;
+mod nodes;
+mod observe;
+mod operations;
+mod path;
+mod problem;
+mod query_string;
+mod record;
+
+pub mod openapi;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderName, Method, StatusCode, header};
+use axum::response::IntoResponse as _;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::{CorsOrigins, Settings};
+use crate::registry::Registry;
+
+use problem::Problem;
+
+/// Answers smaller than this are not worth compressing.
+const COMPRESS_FROM_BYTES: u64 = 1_024;
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct App {
+    registry: Arc<Registry>,
+    limits: Limits,
+}
+
+/// What a request may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// How long it may take in all.
+    request_timeout: Duration,
+    /// How long its body may take to arrive.
+    body_timeout: Duration,
+    /// Log it as a warning if it took longer.
+    slow: Duration,
+}
+
+impl App {
+    /// What handlers need of the settings, and the registry that they call.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, settings: &Settings) -> Self {
+        let limits = Limits {
+            request_timeout: settings.request_timeout,
+            body_timeout: settings.body_timeout,
+            slow: settings.slow,
+        };
+        Self { registry, limits }
+    }
+}
+
+/// Every route, grouped by who calls it. The OpenAPI document is made of this list.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        // Nodes.
+        .routes(routes!(nodes::register, nodes::get, nodes::deregister))
+        .routes(routes!(nodes::register_with_id_in_body, discover::discover))
+        // Fleets.
+        .routes(routes!(batch::register))
+        .routes(routes!(batch::deregister))
+        // Operators.
+        .routes(routes!(operations::livez))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(openapi::openapi))
+}
+
+/// The whole service.
+pub fn router(app: &App, cors: &CorsOrigins) -> Router {
+    let (router, _) = routes().split_for_parts();
+    let router = router
+        .merge(openapi::pages())
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(app.clone())
+        .layer(axum::middleware::from_fn_with_state(app.limits, observe::time_limit))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(CompressionLayer::new().gzip(true).compress_when(worth_compressing()));
+    // No layer at all where CORS is off: it would answer preflights.
+    let router = match cors_layer(cors) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.layer(axum::middleware::from_fn_with_state(app.limits, observe::observe))
+}
+
+/// What to compress: large answers that don't carry a strong entity tag. Such a tag names the bytes of one
+/// representation, and the compressed one would be another (RFC 9110, section 8.8.1).
+fn worth_compressing() -> impl tower_http::compression::Predicate {
+    let no_strong_tag = |_: StatusCode,
+                         _: axum::http::Version,
+                         headers: &axum::http::HeaderMap,
+                         _: &axum::http::Extensions| {
+        headers.get(header::ETAG).is_none_or(|tag| tag.as_bytes().starts_with(b"W/"))
+    };
+    SizeAbove::new(COMPRESS_FROM_BYTES)
+        .and(NotForContentType::IMAGES)
+        .and(NotForContentType::SSE)
+        .and(no_strong_tag)
+}
+
+fn cors_layer(origins: &CorsOrigins) -> Option<CorsLayer> {
+    let exposed = [
+        header::ETAG,
+        header::LOCATION,
+        header::RETRY_AFTER,
+        headers::REGISTRY_REVISION,
+        headers::CORRELATION_ID,
+    ];
+    let accepted: [HeaderName; 5] = [
+        header::CONTENT_TYPE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::AUTHORIZATION,
+        headers::CORRELATION_ID,
+    ];
+    let layer = CorsLayer::new()
+        .allow_methods([Method::GET, Method::PUT, Method::POST, Method::DELETE])
+        .allow_headers(accepted)
+        .expose_headers(exposed);
+    match origins {
+        CorsOrigins::None => None,
+        CorsOrigins::Any => Some(layer.allow_origin(Any)),
+        CorsOrigins::Some(list) => Some(layer.allow_origin(AllowOrigin::list(list.clone()))),
+    }
+}
+
+async fn unknown_path() -> Problem {
+    Problem::unknown_path()
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::method_not_allowed()
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the layer gives it away")]
+fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> axum::response::Response {
+    let message =
+        panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
+    tracing::error!(message, "a handler panicked");
+    Problem::internal().into_response()
+}

@@ -1,0 +1,323 @@
+//! One node: register, get, deregister.
+
+use axum::Extension;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use utoipa::{IntoParams, ToSchema};
+
+use super::body::{JsonBody, MAX_BODY_BYTES};
+use super::observe::CorrelationId;
+use super::path::PathId;
+use super::problem::{Problem, ProblemBody};
+use super::query_string::{Parameter, QueryString};
+use super::record::RecordBody;
+use super::{App, conditional, headers};
+use crate::node::fault::Path;
+use crate::node::registration::IdFrom;
+use crate::node::{Actor, Faults, NodeRecord, Origin, Place, Registration, Status};
+use crate::registry::{DeregisterWrite, RegisterWrite};
+
+/// What a node registers with
+#[derive(Debug, serde::Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Registration, example = json!({
+    "node_type": "effect",
+    "node_version": "1.0.0",
+    "capabilities": {
+        "capabilities": ["pr_webhook_ingestion", "contract_file_watching"],
+        "publishes": ["onex.evt.artifact.change-detected.v1"]
+    },
+    "endpoints": {"http": "http://127.0.0.1:20002", "grpc": "127.0.0.1:30002"},
+    "metadata": {"tags": ["effect", "file-watcher"], "environment": "dev"},
+    "health_endpoint": "http://127.0.0.1:20002/health",
+    "ttl_seconds": 60
+}))]
+#[allow(dead_code, reason = "describes in the document what `Registration::read` reads")]
+pub(super) struct RegistrationBody {
+    /// The id; may be left out, else it must equal the path's
+    #[schema(min_length = 1, max_length = 255)]
+    node_id: Option<String>,
+    #[schema(inline)]
+    node_type: NodeTypeName,
+    /// Semantic version (`SemVer` 2.0)
+    #[schema(max_length = 50, default = "1.0.0")]
+    node_version: Option<String>,
+    /// What the node can do. At most 64 KiB as compact JSON, and 32 levels deep
+    #[schema(value_type = Object, default = json!({}))]
+    capabilities: Option<()>,
+    /// Endpoint name to URL or `host:port`. At most 64 KiB as compact JSON
+    #[schema(default = json!({}))]
+    endpoints: std::collections::BTreeMap<String, String>,
+    /// Tags, labels, environment, region. At most 64 KiB as compact JSON, and 32 levels deep
+    #[schema(value_type = Object, default = json!({}))]
+    metadata: Option<()>,
+    /// URL of its health check: absolute, http or https, without user info
+    #[schema(max_length = 512)]
+    health_endpoint: Option<String>,
+    /// How long the node counts as alive after a sign of life; null: the server's TTL
+    #[schema(minimum = 1, maximum = 86400)]
+    ttl_seconds: Option<i32>,
+}
+
+/// The four types of nodes
+#[derive(Debug, serde::Deserialize, ToSchema)]
+#[schema(as = NodeType, rename_all = "snake_case")]
+#[allow(dead_code, reason = "describes the values of `NodeType` in the document")]
+pub(super) enum NodeTypeName {
+    /// Talks to the world outside
+    Effect,
+    /// Computes, without side effects
+    Compute,
+    /// Folds events into state
+    Reducer,
+    /// Coordinates other nodes
+    Orchestrator,
+}
+
+/// Parameters of a registration
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes in the document what `read_alive` reads")]
+pub(super) struct RegisterParameters {
+    /// Whether the registration counts as a heartbeat as well
+    #[param(required = false, default = false)]
+    alive: bool,
+}
+
+const REGISTER_PARAMETERS: [Parameter; 1] = [Parameter::once("alive")];
+
+/// Register a node (upsert)
+///
+/// Idempotent: registering twice is registering once. Re-registration keeps `registered_at` and `last_heartbeat` and
+/// sets `updated_at`. One that changes nothing is no new revision.
+#[utoipa::path(
+    put, path = "/v1/nodes/{node_id}", tag = "nodes", operation_id = "registerNode",
+    params(
+        ("node_id" = String, Path, description = "Id of the node, percent-encoded: 1 to 255 characters, no control characters, no white space at either end, not `.` or `..`", example = "node_artifact_change_detector_effect"),
+        RegisterParameters,
+        ("If-Match" = Option<String>, Header, description = "Only if the registration has this entity tag's revision; `*`: only if the node is registered"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only if the node is not registered"),
+    ),
+    request_body(content = RegistrationBody, content_type = "application/json"),
+    responses(
+        (status = 201, description = "Registered", body = RecordBody, headers(("ETag" = String, description = "Strong entity tag, revision first"), ("Location" = String, description = "Path of the node"))),
+        (status = 200, description = "Registered again", body = RecordBody, headers(("ETag" = String, description = "Strong entity tag, revision first"), ("Location" = String, description = "Path of the node"))),
+        (status = 412, description = "The precondition does not hold", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn register(
+    State(app): State<App>,
+    PathId(id): PathId,
+    RawQuery(query): RawQuery,
+    Extension(correlation_id): Extension<CorrelationId>,
+    headers: HeaderMap,
+    body: JsonBody<MAX_BODY_BYTES>,
+) -> Result<Response, Problem> {
+    register_from(&app, IdFrom::Path(&id), query.as_deref(), &correlation_id, &headers, &body).await
+}
+
+/// Register a node (upsert), with its id in the body
+#[utoipa::path(
+    post, path = "/v1/nodes", tag = "nodes", operation_id = "registerNodeWithIdInBody",
+    params(
+        RegisterParameters,
+        ("If-Match" = Option<String>, Header, description = "Only if the registration has this entity tag's revision; `*`: only if the node is registered"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only if the node is not registered"),
+    ),
+    request_body(content = RegistrationBody, content_type = "application/json", example = json!({
+        "node_id": "node_auth_gate_compute",
+        "node_type": "compute",
+        "node_version": "0.1.1",
+        "capabilities": {"capabilities": ["auth_gate.evaluate", "auth_gate.emergency_override"]},
+        "endpoints": {"http": "http://127.0.0.1:20004", "grpc": "127.0.0.1:30004"},
+        "metadata": {"tags": ["compute", "authorization"], "author": "OmniNode Team", "environment": "dev"}
+    })),
+    responses(
+        (status = 201, description = "Registered", body = RecordBody, headers(("ETag" = String, description = "Strong entity tag, revision first"), ("Location" = String, description = "Path of the node"))),
+        (status = 200, description = "Registered again", body = RecordBody, headers(("ETag" = String, description = "Strong entity tag, revision first"), ("Location" = String, description = "Path of the node"))),
+        (status = 412, description = "The precondition does not hold", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn register_with_id_in_body(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    Extension(correlation_id): Extension<CorrelationId>,
+    headers: HeaderMap,
+    body: JsonBody<MAX_BODY_BYTES>,
+) -> Result<Response, Problem> {
+    register_from(&app, IdFrom::Body, query.as_deref(), &correlation_id, &headers, &body).await
+}
+
+async fn register_from(
+    app: &App,
+    id: IdFrom<'_>,
+    query: Option<&str>,
+    correlation_id: &CorrelationId,
+    headers: &HeaderMap,
+    body: &JsonBody<MAX_BODY_BYTES>,
+) -> Result<Response, Problem> {
+    let body = body.json()?;
+    let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
+    let alive = read_alive(query, &mut faults);
+    let precondition = conditional::of_registration(headers, &mut faults);
+    let registration = match Registration::read(body, &Path::Root, id, &mut faults) {
+        Some(registration) if faults.is_empty() => registration,
+        _ => return Err(Problem::faults(faults)),
+    };
+    let write = RegisterWrite { registration, alive, precondition, origin: origin(correlation_id) };
+    let registered = app.registry.register(write).await?;
+    let status = app.registry.status(&registered.record, registered.at);
+    let code = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = show(code, &registered.record, status);
+    response.headers_mut().insert(header::LOCATION, location(&registered.record));
+    Ok(response)
+}
+
+fn read_alive(query: Option<&str>, faults: &mut Faults) -> bool {
+    match QueryString::read(query, &REGISTER_PARAMETERS, faults).one("alive").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => {
+            faults.add(Place::Parameter("alive".to_owned()), "must be true or false");
+            false
+        }
+    }
+}
+
+/// How fresh a read must be
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes in the document what `discover::check_consistency` reads")]
+pub(super) struct ReadParameters {
+    /// `strong`: answered by the database
+    #[param(required = false, inline)]
+    consistency: ConsistencyName,
+}
+
+/// How fresh a read must be
+#[derive(Debug, ToSchema)]
+#[schema(as = Consistency, rename_all = "snake_case")]
+#[allow(dead_code, reason = "describes the values of `consistency` in the document")]
+pub(super) enum ConsistencyName {
+    /// Answered by the database
+    Strong,
+}
+
+const GET_PARAMETERS: [Parameter; 1] = [Parameter::once("consistency")];
+
+/// Get a node
+#[utoipa::path(
+    get, path = "/v1/nodes/{node_id}", tag = "nodes", operation_id = "getNode",
+    params(
+        ("node_id" = String, Path, description = "Id of the node, percent-encoded", example = "node_artifact_change_detector_effect"),
+        ReadParameters,
+        ("If-None-Match" = Option<String>, Header, description = "Answer 304 if the node still has this entity tag"),
+    ),
+    responses(
+        (status = 200, description = "The node", body = RecordBody, headers(("ETag" = String, description = "Strong entity tag, revision first"), ("Registry-Revision" = i64, description = "All changes up to this one are in the answer"))),
+        (status = 304, description = "The node is as the client has it", headers(("ETag" = String, description = "Strong entity tag, revision first"), ("Registry-Revision" = i64, description = "All changes up to this one are in the answer"))),
+        (status = 400, description = "The path or query string is invalid", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such node", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get(
+    State(app): State<App>,
+    id: PathId,
+    RawQuery(query): RawQuery,
+    request: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
+    let mut query = QueryString::read(query.as_deref(), &GET_PARAMETERS, &mut faults);
+    super::discover::check_consistency(&mut query, &mut faults);
+    if !faults.is_empty() {
+        return Err(Problem::faults(faults));
+    }
+    let seen = app.registry.get(&id.key()?).await?;
+    let revision = headers::revision(seen.revision);
+    let Some(record) = seen.value else {
+        return Err(Problem::node_not_found().with_header(headers::REGISTRY_REVISION, revision));
+    };
+    let mut response = show(StatusCode::OK, &record, app.registry.status(&record, seen.at));
+    response.headers_mut().insert(headers::REGISTRY_REVISION, revision);
+    Ok(unless_not_modified(&request, response))
+}
+
+/// Deregister a node
+#[utoipa::path(
+    delete, path = "/v1/nodes/{node_id}", tag = "nodes", operation_id = "deregisterNode",
+    params(
+        ("node_id" = String, Path, description = "Id of the node, percent-encoded", example = "node_artifact_change_detector_effect"),
+        ("If-Match" = Option<String>, Header, description = "Only if the registration has this entity tag's revision"),
+    ),
+    responses(
+        (status = 204, description = "Deregistered"),
+        (status = 400, description = "The path, query string or a header is invalid", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such node", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "The precondition does not hold", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn deregister(
+    State(app): State<App>,
+    id: PathId,
+    RawQuery(query): RawQuery,
+    Extension(correlation_id): Extension<CorrelationId>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
+    QueryString::read(query.as_deref(), &[], &mut faults);
+    let precondition = conditional::of_deregistration(&headers, &mut faults);
+    if !faults.is_empty() {
+        return Err(Problem::faults(faults));
+    }
+    let write = DeregisterWrite { node_id: id.key()?, precondition, origin: origin(&correlation_id) };
+    app.registry.deregister(write).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who makes a change. Nobody says who they are yet.
+pub(super) fn origin(correlation_id: &CorrelationId) -> Origin {
+    Origin { actor: Actor::anonymous(), correlation_id: Some(correlation_id.as_str().to_owned()) }
+}
+
+fn show(code: StatusCode, record: &NodeRecord, status: Status) -> Response {
+    let body = match serde_json::to_vec(&RecordBody::new(record, status)) {
+        Ok(body) => body,
+        Err(error) => return broken_record(&error),
+    };
+    let fields = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::ETAG, conditional::record_tag(record.revision, &body)),
+    ];
+    (code, fields, body).into_response()
+}
+
+/// A column that the database calls JSON and we can't read.
+pub(super) fn broken_record(error: &serde_json::Error) -> Response {
+    tracing::error!(%error, "a record can't be shown");
+    Problem::internal().into_response()
+}
+
+/// 304 without a body if the client has the present tag.
+pub(super) fn unless_not_modified(request: &HeaderMap, response: Response) -> Response {
+    match response.headers().get(header::ETAG) {
+        Some(tag) if conditional::not_modified(request, tag) => {
+            let (mut parts, _) = response.into_parts();
+            parts.status = StatusCode::NOT_MODIFIED;
+            parts.headers.remove(header::CONTENT_TYPE);
+            Response::from_parts(parts, axum::body::Body::empty())
+        }
+        _ => response,
+    }
+}
+
+/// What a path segment may hold unescaped (RFC 3986, section 3.3), without what some client or proxy might rewrite.
+const UNESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+fn location(record: &NodeRecord) -> HeaderValue {
+    let path = format!("/v1/nodes/{}", utf8_percent_encode(record.node_id.as_str(), UNESCAPED));
+    // Percent-encoded: this can't fail.
+    HeaderValue::try_from(path).unwrap_or(HeaderValue::from_static("/v1/nodes"))
+}

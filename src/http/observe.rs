@@ -1,0 +1,96 @@
+//! Around every request: its correlation id, its span in the log, its time limit, and its problem made readable.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use tracing::Instrument as _;
+
+use super::Limits;
+use super::headers::CORRELATION_ID;
+use super::problem::Problem;
+
+/// The longest correlation id that is taken from a client.
+const MAX_CORRELATION_ID_CHARS: usize = 128;
+
+/// The correlation id of the request at hand: the client's if it is sane, else one of ours.
+#[derive(Debug, Clone)]
+pub(super) struct CorrelationId(HeaderValue);
+
+impl CorrelationId {
+    fn of(headers: &HeaderMap) -> Self {
+        let given = headers.get(CORRELATION_ID).filter(|value| is_sane(value.as_bytes()));
+        Self(given.cloned().unwrap_or_else(|| {
+            // A UUID is visible ASCII: the stand-in is never used.
+            HeaderValue::try_from(uuid::Uuid::new_v4().to_string())
+                .unwrap_or(HeaderValue::from_static("unknown"))
+        }))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        // Both kinds are visible ASCII.
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+/// Visible ASCII (RFC 5234, VCHAR), and not too long.
+fn is_sane(id: &[u8]) -> bool {
+    (1..=MAX_CORRELATION_ID_CHARS).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+}
+
+/// The outermost layer. Never logs a path, a query string or a body: they may hold anything.
+pub(super) async fn observe(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
+    let id = CorrelationId::of(request.headers());
+    request.extensions_mut().insert(id.clone());
+    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
+    let span =
+        tracing::info_span!("request", method = %request.method(), route, correlation_id = id.as_str());
+    async move {
+        let begun = Instant::now();
+        let mut response = next.run(request).await;
+        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            let headers = std::mem::take(response.headers_mut());
+            response = problem.render(headers, id.as_str());
+        }
+        response.headers_mut().insert(CORRELATION_ID, id.0);
+        let took = begun.elapsed();
+        let (status, latency_ms) = (response.status().as_u16(), took.as_secs_f64() * 1_000.0);
+        if took > limits.slow {
+            tracing::warn!(status, latency_ms, "slow request");
+        } else {
+            tracing::info!(status, latency_ms, "request");
+        }
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+/// Answers with 504 what takes too long. A write that is under way goes on: it belongs to the registry.
+pub(super) async fn time_limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limits.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::timeout(limits.request_timeout).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sane_correlation_id_is_taken() {
+        let id_for = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CORRELATION_ID, HeaderValue::from_bytes(value).unwrap());
+            CorrelationId::of(&headers).as_str().to_owned()
+        };
+        assert_eq!(id_for(b"order-17/a"), "order-17/a");
+        assert_eq!(id_for(&[b'x'; 128]), "x".repeat(128));
+        for insane in [&b""[..], b"a b", b"a\tb", b"\xC3\xA9", &[b'x'; 129]] {
+            assert_eq!(id_for(insane).len(), 36, "{insane:?}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The OpenAPI document, made of the routes themselves, and the pages to read it and try it.
+
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::http::header;
+use axum::response::IntoResponse;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{
+    ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    Required, Response, ResponseBuilder, Type, tag::TagBuilder,
+};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use super::problem::MEDIA_TYPE;
+
+const DESCRIPTION: &str = "A node registry and service-discovery server. Nodes register with PUT, and are discovered \
+by type, version, capability and metadata.\n\nErrors are problem details (RFC 9457) that name all that is wrong. \
+Every answer has an `X-Correlation-ID`, the client's if it sent a sane one.";
+
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+    let mut document = super::routes().into_openapi();
+    complete(&mut document);
+    // A document that is made of strings and numbers can be written.
+    let mut json = document.to_pretty_json().unwrap_or_default();
+    json.push('\n');
+    json
+});
+
+/// The document as JSON: what `onex-registry openapi` prints and `/openapi.json` answers.
+#[must_use]
+pub fn document_json() -> &'static str {
+    &DOCUMENT
+}
+
+/// The document without its paths: those come with the routes.
+pub(super) fn frame() -> OpenApi {
+    let license = LicenseBuilder::new().name("MIT").identifier(Some("MIT")).build();
+    let info = InfoBuilder::new()
+        .title("onex-registry")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(DESCRIPTION))
+        .license(Some(license))
+        .build();
+    let tag = |name, description| TagBuilder::new().name(name).description(Some(description)).build();
+    OpenApiBuilder::new()
+        .info(info)
+        .tags(Some([
+            tag("nodes", "One node, and discovery"),
+            tag("fleets", "Many nodes in one request"),
+            tag("operations", "For whoever runs the server"),
+        ]))
+        .build()
+}
+
+/// The OpenAPI document
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "operations", operation_id = "openapi",
+    responses((status = 200, description = "This document", content_type = "application/json", body = Object))
+)]
+pub(super) async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], document_json())
+}
+
+/// Swagger UI, at `/swagger-ui/`.
+pub(super) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    // The pages load the document from the server that serves them.
+    SwaggerUi::new("/swagger-ui").config(Config::from("/openapi.json").try_it_out_enabled(true)).into()
+}
+
+/// Adds what is the same for all calls, so that it can't be forgotten for one.
+fn complete(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            complete_operation(path, operation);
+        }
+    }
+}
+
+fn complete_operation(path: &str, operation: &mut Operation) {
+    let correlation_id = ParameterBuilder::new()
+        .name("X-Correlation-ID")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Names the request in the answer, the logs and the events: 1 to 128 visible ASCII characters",
+        ))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String).max_length(Some(128))))
+        .build();
+    operation.parameters.get_or_insert_default().push(correlation_id.into());
+
+    let mut problems = Vec::new();
+    if operation.request_body.is_some() {
+        problems.extend([
+            ("400", "The body is not JSON in UTF-8, or the query string or a header is invalid"),
+            ("408", "The body came too slowly"),
+            ("413", "The body is too large"),
+            ("415", "The body is not application/json"),
+            ("422", "The body breaks a rule; all that are broken are named"),
+        ]);
+    }
+    if path.starts_with("/v1/") || path == "/readyz" {
+        problems.extend([
+            ("500", "Something went wrong in the registry"),
+            ("503", "The database is not available, or another writer holds the node"),
+            ("504", "The request took too long"),
+        ]);
+    }
+    if path.starts_with("/v1/") && operation.operation_id.as_deref().is_some_and(writes) {
+        problems.push(("507", "The database's disk is full"));
+    }
+    for (status, description) in problems {
+        operation
+            .responses
+            .responses
+            .entry(status.to_owned())
+            .or_insert_with(|| problem(status, description));
+    }
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            let header = HeaderBuilder::new()
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+                .description(Some("The correlation id of the request"))
+                .build();
+            response.headers.insert("X-Correlation-ID".to_owned(), header.into());
+        }
+    }
+}
+
+fn writes(operation_id: &str) -> bool {
+    operation_id.starts_with("register") || operation_id.starts_with("deregister")
+}
+
+fn problem(status: &str, description: &str) -> RefOr<Response> {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let mut response = ResponseBuilder::new().description(description).content(MEDIA_TYPE, content);
+    if status == "503" {
+        let header = HeaderBuilder::new()
+            .schema(Some(ObjectBuilder::new().schema_type(Type::Integer)))
+            .description(Some("Seconds to wait before asking again"))
+            .build();
+        response = response.header("Retry-After", header);
+    }
+    response.into()
+}

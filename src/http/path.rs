@@ -1,0 +1,31 @@
+//! The id in a path.
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+
+use super::problem::Problem;
+use crate::node::NodeKey;
+
+/// The name of the path's parameter.
+pub(super) const NODE_ID: &str = "node_id";
+
+/// The id in the path, percent-decoded, whatever it is.
+pub(super) struct PathId(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(_) => Err(Problem::undecodable_path()),
+        }
+    }
+}
+
+impl PathId {
+    /// The id as one that may be in the table. One that can't be is not found.
+    pub(super) fn key(self) -> Result<NodeKey, Problem> {
+        NodeKey::new(self.0).ok_or_else(Problem::node_not_found)
+    }
+}

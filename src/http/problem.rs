@@ -1,0 +1,302 @@
+//! Problem details (RFC 9457): what a client is told when something is wrong. The status is decided here and nowhere
+//! else. What the log is told is another text.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::node::{Fault, Faults, Place};
+use crate::registry::RegistryError;
+
+/// The media type of problem details.
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// Something that is wrong with a request, or with us. It becomes an answer in [`super::observe`], which knows the
+/// correlation id.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    kind: &'static Kind,
+    detail: String,
+    errors: Vec<Fault>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A kind of problem: its name, and what HTTP calls it.
+#[derive(Debug)]
+struct Kind {
+    name: &'static str,
+    status: StatusCode,
+    title: &'static str,
+}
+
+const fn kind(name: &'static str, status: StatusCode, title: &'static str) -> Kind {
+    Kind { name, status, title }
+}
+
+static MALFORMED_BODY: Kind =
+    kind("malformed-body", StatusCode::BAD_REQUEST, "The body is not JSON in UTF-8");
+static VALIDATION: Kind = kind("validation", StatusCode::UNPROCESSABLE_ENTITY, "The request breaks a rule");
+static INVALID_REQUEST: Kind =
+    kind("invalid-request", StatusCode::BAD_REQUEST, "The path, query string or header is invalid");
+static REFUSED: Kind = kind(
+    "refused",
+    StatusCode::UNPROCESSABLE_ENTITY,
+    "The database has a rule that refuses the registration",
+);
+static NODE_NOT_FOUND: Kind = kind("node-not-found", StatusCode::NOT_FOUND, "The node is not registered");
+static UNKNOWN_PATH: Kind = kind("unknown-path", StatusCode::NOT_FOUND, "There is nothing at this path");
+static METHOD: Kind =
+    kind("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "The path has no such method");
+static REQUEST_TIMEOUT: Kind =
+    kind("request-timeout", StatusCode::REQUEST_TIMEOUT, "The body came too slowly");
+static PRECONDITION: Kind = kind(
+    "precondition-failed",
+    StatusCode::PRECONDITION_FAILED,
+    "The registration is not as the request demands",
+);
+static TOO_LARGE: Kind = kind("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large");
+static MEDIA: Kind = kind(
+    "unsupported-media-type",
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    "The body must be sent as application/json in UTF-8",
+);
+static INTERNAL: Kind =
+    kind("internal", StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong in the registry");
+static UNAVAILABLE: Kind =
+    kind("unavailable", StatusCode::SERVICE_UNAVAILABLE, "The registry can't do this at the moment");
+static CONTENDED: Kind =
+    kind("contended", StatusCode::SERVICE_UNAVAILABLE, "Another writer holds this node in the database");
+static TIMEOUT: Kind = kind("timeout", StatusCode::GATEWAY_TIMEOUT, "The request took too long");
+static FULL: Kind = kind("database-full", StatusCode::INSUFFICIENT_STORAGE, "The database's disk is full");
+
+/// How long to wait before asking again, in seconds.
+const RETRY_AFTER_SECONDS: u16 = 1;
+
+/// A problem as it is sent.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemBody {
+    /// A stable reference that names the kind of problem
+    #[schema(value_type = String, example = "/problems/validation")]
+    r#type: String,
+    /// The kind of problem in words
+    #[schema(example = "The request breaks a rule")]
+    title: &'static str,
+    /// The HTTP status code
+    #[schema(minimum = 400, maximum = 599, example = 422)]
+    status: u16,
+    /// What is wrong this time
+    #[schema(example = "1 rule is broken")]
+    detail: String,
+    /// The correlation id of the request
+    #[schema(example = "5f0c6ab2-9a43-4ac1-9c39-9a2f5a8ff5b1")]
+    correlation_id: String,
+    /// All that is wrong, each with its place
+    errors: Vec<ErrorBody>,
+}
+
+/// One thing that is wrong. It has a pointer, a parameter or a header, as it stands in the body, in the path or query
+/// string, or in a header field
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProblemError)]
+struct ErrorBody {
+    /// JSON Pointer (RFC 6901) into the body
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "/node_type")]
+    pointer: Option<String>,
+    /// Name of a parameter
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    parameter: Option<String>,
+    /// Name of a header field
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    header: Option<String>,
+    /// The rule that is broken
+    #[schema(example = "must be one of effect, compute, reducer, orchestrator")]
+    detail: String,
+}
+
+impl From<Fault> for ErrorBody {
+    fn from(fault: Fault) -> Self {
+        let mut body = Self { pointer: None, parameter: None, header: None, detail: fault.detail };
+        match fault.place {
+            Place::Pointer(pointer) => body.pointer = Some(pointer),
+            Place::Parameter(name) => body.parameter = Some(name),
+            Place::Header(name) => body.header = Some(name.to_owned()),
+        }
+        body
+    }
+}
+
+impl Problem {
+    fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
+    }
+
+    /// The body is not JSON. `reason` names a place in it and repeats nothing of it.
+    pub(super) fn malformed_body(reason: &str) -> Self {
+        Self::new(&MALFORMED_BODY, reason)
+    }
+
+    /// Faults of the body are 422; if the path, the query string or a header is wrong as well, it is 400.
+    pub(super) fn faults(faults: Faults) -> Self {
+        let count = faults.count();
+        let errors = faults.into_vec();
+        // An id in the path is part of the registration.
+        let of_body = |fault: &Fault| match &fault.place {
+            Place::Pointer(_) => true,
+            Place::Parameter(name) => name == super::path::NODE_ID,
+            Place::Header(_) => false,
+        };
+        let kind = if errors.iter().all(of_body) { &VALIDATION } else { &INVALID_REQUEST };
+        let detail =
+            if count == 1 { "1 rule is broken".to_owned() } else { format!("{count} rules are broken") };
+        Self { errors, ..Self::new(kind, detail) }
+    }
+
+    pub(super) fn undecodable_path() -> Self {
+        let fault = Fault {
+            place: Place::Parameter(super::path::NODE_ID.to_owned()),
+            detail: "must be percent-encoded UTF-8".to_owned(),
+        };
+        Self { errors: vec![fault], ..Self::new(&INVALID_REQUEST, "1 rule is broken") }
+    }
+
+    pub(super) fn node_not_found() -> Self {
+        Self::new(&NODE_NOT_FOUND, "no node is registered with this id")
+    }
+
+    pub(super) fn unknown_path() -> Self {
+        Self::new(&UNKNOWN_PATH, "the paths are listed in /openapi.json; an id in a path is percent-encoded")
+    }
+
+    /// The router adds `Allow`.
+    pub(super) fn method_not_allowed() -> Self {
+        Self::new(&METHOD, "the methods that the path has are listed in the header field Allow")
+    }
+
+    pub(super) fn body_too_slow(limit: std::time::Duration) -> Self {
+        let limit = humantime::format_duration(limit);
+        Self::new(&REQUEST_TIMEOUT, format!("the body must arrive within {limit}"))
+            .with_header(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    pub(super) fn body_too_large(limit: usize) -> Self {
+        Self::new(&TOO_LARGE, format!("the body must not be larger than {limit} bytes"))
+    }
+
+    pub(super) fn unsupported_media_type(detail: &str) -> Self {
+        Self::new(&MEDIA, detail)
+    }
+
+    pub(super) fn timeout(limit: std::time::Duration) -> Self {
+        let limit = humantime::format_duration(limit);
+        Self::new(&TIMEOUT, format!("it took more than {limit}; a write may have taken effect, or may yet"))
+    }
+
+    pub(super) fn internal() -> Self {
+        Self::new(&INTERNAL, "the log of the server has more under this correlation id")
+    }
+
+    /// For a batch of which only some could be done.
+    pub(super) fn partly_done(self, done: usize, all: usize) -> Self {
+        Self {
+            detail: format!("{done} of {all} were done, and it is safe to ask again: {}", self.detail),
+            ..self
+        }
+    }
+
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.kind.status
+    }
+
+    fn retry_later(self) -> Self {
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))
+    }
+
+    /// The problem as an object, for an answer or an item of one.
+    pub(super) fn body(self, correlation_id: &str) -> ProblemBody {
+        ProblemBody {
+            r#type: format!("/problems/{}", self.kind.name),
+            title: self.kind.title,
+            status: self.kind.status.as_u16(),
+            detail: self.detail,
+            correlation_id: correlation_id.to_owned(),
+            errors: self.errors.into_iter().map(ErrorBody::from).collect(),
+        }
+    }
+
+    /// The answer. `headers` are those that the router and other layers have set already.
+    pub(super) fn render(mut self, mut headers: HeaderMap, correlation_id: &str) -> Response {
+        headers.extend(std::mem::take(&mut self.headers));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        headers.remove(header::CONTENT_LENGTH);
+        let status = self.kind.status;
+        // Strings and numbers: this can't fail.
+        let body = serde_json::to_vec(&self.body(correlation_id)).unwrap_or_default();
+        (status, headers, body).into_response()
+    }
+}
+
+impl From<RegistryError> for Problem {
+    /// What a client is told. What the log is told is written here as well, while the source is at hand.
+    fn from(error: RegistryError) -> Self {
+        match &error {
+            RegistryError::NotFound => Self::node_not_found(),
+            RegistryError::PreconditionFailed { present } => {
+                let present = match present {
+                    Some(revision) => format!("its revision is {revision} now"),
+                    None => "it is not registered now".to_owned(),
+                };
+                Self::new(&PRECONDITION, present)
+            }
+            RegistryError::Contended => Self::new(
+                &CONTENDED,
+                "another transaction in the database has held this node for too long; nothing was changed",
+            )
+            .retry_later(),
+            RegistryError::Refused(source) => {
+                tracing::warn!(reason = %source, "the database refused a row");
+                Self::new(
+                    &REFUSED,
+                    "a constraint or trigger of the database's own refuses this; its owner knows which",
+                )
+            }
+            RegistryError::Unavailable(source) => {
+                tracing::warn!(reason = %source, "the database is not available");
+                Self::new(
+                    &UNAVAILABLE,
+                    "the database is not available; a write may have taken effect, or may yet",
+                )
+                .retry_later()
+            }
+            RegistryError::Full(source) => {
+                tracing::error!(reason = %source, "the database's disk is full");
+                Self::new(&FULL, "nothing was changed; reads go on")
+            }
+            RegistryError::Failed(source) => {
+                tracing::error!(reason = %source, "the database failed");
+                Self::internal()
+            }
+            RegistryError::Stopping => {
+                Self::new(&UNAVAILABLE, "the server is stopping; a write may have taken effect, or may yet")
+                    .retry_later()
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}

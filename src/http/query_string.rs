@@ -1,0 +1,117 @@
+//! Query strings: every name is known, and said once unless it may be repeated.
+
+use percent_encoding::percent_decode_str;
+
+use crate::node::fault::harmless;
+use crate::node::{Faults, Place};
+
+/// A parameter that a call takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parameter {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Whether it may be said more than once.
+    pub(super) repeatable: bool,
+}
+
+impl Parameter {
+    pub(super) const fn once(name: &'static str) -> Self {
+        Self { name, repeatable: false }
+    }
+
+    pub(super) const fn repeatable(name: &'static str) -> Self {
+        Self { name, repeatable: true }
+    }
+}
+
+/// The values of a query string, by name.
+#[derive(Debug, Default)]
+pub(super) struct QueryString {
+    values: Vec<(&'static str, String)>,
+}
+
+impl QueryString {
+    /// Reads a query string. Names that are not allowed, repeated ones and what is not UTF-8 are faults.
+    pub(super) fn read(query: Option<&str>, allowed: &[Parameter], faults: &mut Faults) -> Self {
+        let mut read = Self::default();
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let shown = || Place::Parameter(harmless(&decode_lossy(name)));
+            let (Some(name), Some(value)) = (decode(name), decode(value)) else {
+                faults.add(shown(), "must be percent-encoded UTF-8");
+                continue;
+            };
+            let Some(parameter) = allowed.iter().find(|parameter| parameter.name == name) else {
+                faults.add(shown(), format!("is not a parameter of this call; it takes {}", names(allowed)));
+                continue;
+            };
+            if !parameter.repeatable && read.values.iter().any(|(said, _)| *said == parameter.name) {
+                faults.add(shown(), "must not be repeated");
+                continue;
+            }
+            read.values.push((parameter.name, value));
+        }
+        read
+    }
+
+    /// All values of a name.
+    pub(super) fn all(&mut self, name: &str) -> Vec<String> {
+        self.values.extract_if(.., |(said, _)| *said == name).map(|(_, value)| value).collect()
+    }
+
+    /// The value of a name that is not repeatable.
+    pub(super) fn one(&mut self, name: &str) -> Option<String> {
+        self.all(name).into_iter().next()
+    }
+}
+
+fn names(allowed: &[Parameter]) -> String {
+    if allowed.is_empty() {
+        return "none".to_owned();
+    }
+    allowed.iter().map(|parameter| parameter.name).collect::<Vec<_>>().join(", ")
+}
+
+/// As forms encode (WHATWG URL, section 5.1): `+` is a blank.
+fn decode(text: &str) -> Option<String> {
+    let text = text.replace('+', " ");
+    percent_decode_str(&text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+fn decode_lossy(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALLOWED: [Parameter; 2] = [Parameter::repeatable("status"), Parameter::once("limit")];
+
+    fn read(query: &str) -> (QueryString, Vec<(String, String)>) {
+        let mut faults = Faults::at_most(10);
+        let read = QueryString::read(Some(query), &ALLOWED, &mut faults);
+        let faults = faults.into_vec().into_iter().map(|fault| match fault.place {
+            Place::Parameter(name) => (name, fault.detail),
+            other => panic!("{other:?}"),
+        });
+        (read, faults.collect())
+    }
+
+    #[test]
+    fn values_are_decoded() {
+        let (mut query, faults) = read("status=a+b%2B%26&limit=&&status=%F0%9F%A6%80");
+        assert!(faults.is_empty());
+        assert_eq!(query.all("status"), ["a b+&", "🦀"]);
+        assert_eq!(query.one("limit").as_deref(), Some(""));
+        assert_eq!(query.one("limit"), None);
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_named_harmlessly() {
+        let (_, faults) = read("drop%20table=1&limit=1&limit=2&status=%FF&%E2%80%AEx=1");
+        let names: Vec<&str> = faults.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["drop table", "limit", "status", "\u{FFFD}x"]);
+        assert!(faults[0].1.ends_with("it takes status, limit"));
+    }
+}

@@ -1,0 +1,21 @@
+//! `onex-registry`: a node registry and service-discovery server, REST/JSON over HTTP, on PostgreSQL or on embedded
+//! SQLite.
+//!
+//! Read it in this order:
+//!
+//! 1. [`node`], the vocabulary: what is valid, and what things are called. No I/O.
+//! 2. [`store`], the durable truth: its interface, then PostgreSQL and SQLite behind it. All SQL is there.
+//! 3. [`registry`], what the server does: the one face that handlers call.
+//! 4. [`http`], the REST face: all status codes are there.
+//! 5. [`server`], which puts them together, and [`config`], [`cli`] and [`telemetry`] around it.
+//!
+//! Each knows the next room and the vocabulary, and nothing beyond: `http → registry → store → node`.
+
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod node;
+pub mod registry;
+pub mod server;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,30 @@
+//! The vocabulary: what a node, a registration, a record, a query and an event are, and which of them are valid.
+//!
+//! Nothing here does I/O, is async, or knows of SQL or HTTP. What exists is valid: every type is made by a parser
+//! that says all that is wrong, and the other rooms never check again.
+
+pub mod containment;
+pub mod cursor;
+pub mod decimal;
+pub mod event;
+pub mod fault;
+pub mod id;
+pub mod json;
+pub mod query;
+pub mod record;
+pub mod registration;
+pub mod revision;
+pub mod text;
+pub mod timestamp;
+
+pub use cursor::Cursor;
+pub use event::{Actor, EventKind, Origin};
+pub use fault::{Fault, Faults, Place};
+pub use id::{NodeId, NodeKey};
+pub use json::{Json, JsonObject, JsonText};
+pub use query::{DiscoveryQuery, Filter, PageLimit};
+pub use record::{NodeRecord, Status, Ttl};
+pub use registration::{NodeType, NodeVersion, Registration};
+pub use revision::{Precondition, Revision};
+pub use text::ColumnText;
+pub use timestamp::Timestamp;

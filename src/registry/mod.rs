@@ -1,0 +1,155 @@
+//! What the server does: [`Registry`] is the one face that handlers call.
+//!
+//! Today it passes on to the store. The writer that batches, the catalog that answers from memory, leases and health
+//! checks belong here, behind the same face.
+
+mod rounds;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::task::TaskTracker;
+
+use self::rounds::Results;
+use crate::node::{DiscoveryQuery, NodeKey, NodeRecord, Status, Timestamp, Ttl};
+use crate::store::Store;
+
+pub use crate::store::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, StoreError as RegistryError};
+
+/// What a registry is made of.
+pub struct Parts {
+    /// Where registrations are kept.
+    pub store: Arc<dyn Store>,
+    /// How long a node counts as alive after a sign of life, unless it says otherwise.
+    pub ttl: Duration,
+    /// Operations that take longer are warned of.
+    pub slow: Duration,
+}
+
+/// The registry.
+pub struct Registry {
+    store: Arc<dyn Store>,
+    ttl: Ttl,
+    slow: Duration,
+    /// Writes under way. They are tasks of their own: a client that hangs up, or a request that runs out of time, must
+    /// not undo a write half way. Owned here, and waited for in [`Registry::close`].
+    writes: TaskTracker,
+}
+
+impl Registry {
+    /// A registry over a store that is ready to serve.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { store: parts.store, ttl: parts.ttl.into(), slow: parts.slow, writes: TaskTracker::new() }
+    }
+
+    /// Registers one node (upsert).
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn register(&self, write: RegisterWrite) -> Result<Registered, RegistryError> {
+        first(self.register_all(vec![write]).await)
+    }
+
+    /// Registers nodes, one result per item, in order. The same id twice is applied in that order.
+    pub async fn register_all(&self, batch: Vec<RegisterWrite>) -> Vec<Result<Registered, RegistryError>> {
+        let store = Arc::clone(&self.store);
+        let length = batch.len();
+        self.write("register", length, async move {
+            let mut results = Results::new();
+            for round in rounds::split(batch, |write| write.registration.node_id.key().clone()) {
+                results.add(&round, store.register(&round.items).await);
+            }
+            results.in_order()
+        })
+        .await
+    }
+
+    /// Removes one node.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn deregister(&self, write: DeregisterWrite) -> Result<(), RegistryError> {
+        first(self.deregister_all(vec![write]).await)
+    }
+
+    /// Removes nodes, one result per item, in order.
+    pub async fn deregister_all(&self, batch: Vec<DeregisterWrite>) -> Vec<Result<(), RegistryError>> {
+        let store = Arc::clone(&self.store);
+        let length = batch.len();
+        self.write("deregister", length, async move {
+            let mut results = Results::new();
+            for round in rounds::split(batch, |write| write.node_id.clone()) {
+                results.add(&round, store.deregister(&round.items).await);
+            }
+            results.in_order()
+        })
+        .await
+    }
+
+    /// One node, as the database has it now.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, RegistryError> {
+        self.watched("get", self.store.get(id)).await
+    }
+
+    /// One page of nodes, as the database has them now.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn discover(&self, query: &DiscoveryQuery) -> Result<Seen<Page>, RegistryError> {
+        self.watched("discover", self.store.discover(query, self.ttl)).await
+    }
+
+    /// A record's status at an instant.
+    #[must_use]
+    pub fn status(&self, record: &NodeRecord, at: Timestamp) -> Status {
+        record.status(at, self.ttl)
+    }
+
+    /// Whether reads and writes can be served.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn ready(&self) -> Result<(), RegistryError> {
+        self.watched("ping", self.store.ping()).await
+    }
+
+    /// Waits for the writes under way, and closes the database.
+    pub async fn close(&self) {
+        self.writes.close();
+        self.writes.wait().await;
+        self.store.close().await;
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        length: usize,
+        work: impl Future<Output = Vec<Result<T, RegistryError>>> + Send + 'static,
+    ) -> Vec<Result<T, RegistryError>> {
+        let results = self.watched(operation, self.writes.spawn(work)).await;
+        results.unwrap_or_else(|error| {
+            tracing::error!(operation, %error, "a write ended without an answer");
+            (0..length).map(|_| Err(RegistryError::Stopping)).collect()
+        })
+    }
+
+    /// Warns if the operation is slow.
+    async fn watched<T>(&self, operation: &'static str, work: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
+        let result = work.await;
+        let took = begun.elapsed();
+        if took > self.slow {
+            tracing::warn!(operation, took_ms = took.as_millis(), "the database was slow");
+        }
+        result
+    }
+}
+
+/// The result of a batch of one.
+fn first<T>(mut results: Vec<Result<T, RegistryError>>) -> Result<T, RegistryError> {
+    results.pop().unwrap_or(Err(RegistryError::Stopping))
+}

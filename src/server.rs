@@ -1,0 +1,132 @@
+//! The server: opens the database, listens, serves, and stops without losing a request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{DatabaseUrl, Settings};
+use crate::http::{self, App};
+use crate::registry::{Parts, Registry};
+use crate::store::Store;
+use crate::store::clock::SystemClock;
+use crate::store::postgres::PostgresStore;
+use crate::store::sqlite::SqliteStore;
+
+/// A server that listens, and serves once it runs.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    registry: Arc<Registry>,
+    router: axum::Router,
+    shutdown_timeout: Duration,
+}
+
+impl Server {
+    /// Opens the database and binds the address.
+    ///
+    /// # Errors
+    /// If the database can't be served or the address can't be bound.
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let store = open_store(&settings).await?;
+        let registry = Arc::new(Registry::new(Parts { store, ttl: settings.ttl, slow: settings.slow }));
+        let listener = TcpListener::bind(settings.listen)
+            .await
+            .with_context(|| format!("can't listen on {} (ONEX_REGISTRY_LISTEN)", settings.listen))?;
+        let address = listener.local_addr()?;
+        let app = App::new(Arc::clone(&registry), &settings);
+        tracing::info!(%address, swagger_ui = %format!("http://{address}/swagger-ui/"), "listening");
+        Ok(Self {
+            listener,
+            address,
+            registry,
+            router: http::router(&app, &settings.cors),
+            shutdown_timeout: settings.shutdown_timeout,
+        })
+    }
+
+    /// The address that was bound.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until told to stop. Then no new connection is taken, requests in flight finish, and the database is
+    /// closed. What has not finished by the time limit is cut off.
+    ///
+    /// # Errors
+    /// If the server fails, or requests had to be cut off.
+    pub async fn run_until(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let stopping = CancellationToken::new();
+        let told = stopping.clone();
+        let graceful = async move {
+            stop.await;
+            tracing::info!("stopping: requests in flight finish");
+            told.cancel();
+        };
+        let serve = axum::serve(self.listener, self.router).with_graceful_shutdown(graceful);
+        let limit = async {
+            stopping.cancelled().await;
+            tokio::time::sleep(self.shutdown_timeout).await;
+        };
+        let in_time = tokio::select! {
+            result = async { serve.await } => {
+                result.context("serving failed")?;
+                true
+            }
+            () = limit => false,
+        };
+        let closed = tokio::time::timeout(self.shutdown_timeout, self.registry.close()).await.is_ok();
+        anyhow::ensure!(
+            in_time && closed,
+            "requests were cut off: they took longer than {} (ONEX_REGISTRY_SHUTDOWN_TIMEOUT) to finish",
+            humantime::format_duration(self.shutdown_timeout)
+        );
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    match &settings.database {
+        DatabaseUrl::Sqlite(url) => {
+            let store = SqliteStore::open(url, Arc::new(SystemClock)).await?;
+            let path = store.path().canonicalize().unwrap_or_else(|_| store.path().to_owned());
+            tracing::info!(path = %path.display(), "the data lies in an embedded SQLite file");
+            Ok(Arc::new(store))
+        }
+        DatabaseUrl::Postgres(url) => {
+            let store = PostgresStore::connect(url, settings.database_connections)
+                .await
+                .with_context(|| format!("PostgreSQL can't be reached at {}", settings.database))?;
+            if settings.migrate {
+                let versions = store.migrate().await?;
+                if !versions.is_empty() {
+                    tracing::info!(applied = ?versions, "migrated the database");
+                }
+            }
+            store.preflight().await?;
+            tracing::info!(database = %settings.database, "the data lies in PostgreSQL");
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the signals can't be handled.
+pub fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

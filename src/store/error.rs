@@ -1,0 +1,151 @@
+//! What can go wrong with a database, by what the caller can do about it.
+
+use std::sync::Arc;
+
+use crate::node::Revision;
+
+/// A failed operation. The sources are for the log; nothing of them goes to a client.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// No such node.
+    #[error("no such node")]
+    NotFound,
+    /// What the write was conditional on doesn't hold.
+    #[error("the precondition does not hold; the present revision is {present:?}")]
+    PreconditionFailed {
+        /// The present revision; `None` if the node isn't registered.
+        present: Option<Revision>,
+    },
+    /// Another transaction holds the row, and has for longer than is waited.
+    #[error("another transaction holds the row")]
+    Contended,
+    /// A rule that the user's own database has for this row: a constraint or a trigger.
+    #[error("the database refuses the row")]
+    Refused(#[source] Arc<sqlx::Error>),
+    /// The database can't be reached, is starting or stopping, or takes no writes. Whether a write took effect is
+    /// not known.
+    #[error("the database is not available")]
+    Unavailable(#[source] Arc<sqlx::Error>),
+    /// The database's disk is full.
+    #[error("the database's disk is full")]
+    Full(#[source] Arc<sqlx::Error>),
+    /// Something that should not happen.
+    #[error("the database failed")]
+    Failed(#[source] Arc<sqlx::Error>),
+    /// The registry is stopping and takes no more writes.
+    #[error("the registry is stopping")]
+    Stopping,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let Some(database) = error.as_database_error() else {
+            return match error {
+                sqlx::Error::RowNotFound
+                | sqlx::Error::ColumnNotFound(_)
+                | sqlx::Error::ColumnIndexOutOfBounds { .. }
+                | sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::Decode(_)
+                | sqlx::Error::Encode(_)
+                | sqlx::Error::TypeNotFound { .. } => Self::Failed(Arc::new(error)),
+                // Sockets, TLS, the pool: the database is away, or was when it was asked.
+                _ => Self::Unavailable(Arc::new(error)),
+            };
+        };
+        let code = database.code().unwrap_or_default().into_owned();
+        let kind = if database.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
+            sqlite_kind(&code)
+        } else {
+            postgres_kind(&code)
+        };
+        let error = Arc::new(error);
+        match kind {
+            Kind::Contended => Self::Contended,
+            Kind::Refused => Self::Refused(error),
+            Kind::Unavailable => Self::Unavailable(error),
+            Kind::Full => Self::Full(error),
+            Kind::Failed => Self::Failed(error),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Contended,
+    Refused,
+    Unavailable,
+    Full,
+    Failed,
+}
+
+/// By SQLSTATE (PostgreSQL manual, appendix A).
+fn postgres_kind(code: &str) -> Kind {
+    match code {
+        // lock_not_available, deadlock_detected, serialization_failure
+        "55P03" | "40P01" | "40001" => Kind::Contended,
+        // disk_full
+        "53100" => Kind::Full,
+        // query_canceled by statement_timeout, read_only_sql_transaction: a standby
+        "57014" | "25006" => Kind::Unavailable,
+        _ => match code.get(..2) {
+            // data exception, integrity constraint violation, with check option, raise_exception
+            Some("22" | "23" | "44" | "P0") => Kind::Refused,
+            // connection exception, invalid authorization, insufficient resources, operator intervention, system error
+            Some("08" | "28" | "53" | "57" | "58") => Kind::Unavailable,
+            _ => Kind::Failed,
+        },
+    }
+}
+
+/// By primary result code (sqlite.org/rescode.html).
+fn sqlite_kind(code: &str) -> Kind {
+    match code.parse::<u32>().unwrap_or_default() & 0xFF {
+        // BUSY, LOCKED
+        5 | 6 => Kind::Contended,
+        // READONLY, IOERR, CANTOPEN
+        8 | 10 | 14 => Kind::Unavailable,
+        // FULL
+        13 => Kind::Full,
+        // TOOBIG, CONSTRAINT, MISMATCH
+        18..=20 => Kind::Refused,
+        _ => Kind::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_sorted_by_what_can_be_done() {
+        for (code, kind) in [
+            ("55P03", Kind::Contended),
+            ("23514", Kind::Refused),
+            ("P0001", Kind::Refused),
+            ("57P01", Kind::Unavailable),
+            ("53300", Kind::Unavailable),
+            ("53100", Kind::Full),
+            ("42501", Kind::Failed),
+            ("", Kind::Failed),
+        ] {
+            assert_eq!(postgres_kind(code), kind, "{code}");
+        }
+        for (code, kind) in [
+            ("5", Kind::Contended),
+            ("787", Kind::Refused),
+            ("13", Kind::Full),
+            ("266", Kind::Unavailable),
+            ("11", Kind::Failed),
+        ] {
+            assert_eq!(sqlite_kind(code), kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_unavailable() {
+        let lost = sqlx::Error::Io(std::io::Error::other("reset"));
+        assert!(matches!(StoreError::from(lost), StoreError::Unavailable(_)));
+        assert!(matches!(StoreError::from(sqlx::Error::PoolTimedOut), StoreError::Unavailable(_)));
+        assert!(matches!(StoreError::from(sqlx::Error::RowNotFound), StoreError::Failed(_)));
+    }
+}

@@ -1,0 +1,156 @@
+//! The durable truth: the [`Store`] interface, and PostgreSQL and SQLite behind it.
+//!
+//! All SQL of the program is below this module, as static text with bound values. Nothing here knows of HTTP.
+
+pub mod clock;
+mod error;
+pub mod migration;
+pub mod postgres;
+pub mod sqlite;
+
+use async_trait::async_trait;
+
+pub use error::StoreError;
+
+use crate::node::{
+    DiscoveryQuery, NodeKey, NodeRecord, Origin, Precondition, Registration, Revision, Timestamp, Ttl,
+};
+
+/// Where registrations are kept.
+///
+/// A write has taken effect durably when it returns `Ok`. Writes of one batch are independent: each has its own
+/// result, and none harms another. The ids of one batch are distinct.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Registers nodes (upsert), one result per item, in order.
+    async fn register(&self, batch: &[RegisterWrite]) -> Vec<Result<Registered, StoreError>>;
+
+    /// Removes nodes, one result per item, in order. A node that isn't there is [`StoreError::NotFound`].
+    async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>>;
+
+    /// One node.
+    async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError>;
+
+    /// One page of nodes. Status is judged by `server_ttl`, at the instant that the answer carries.
+    async fn discover(&self, query: &DiscoveryQuery, server_ttl: Ttl) -> Result<Seen<Page>, StoreError>;
+
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Waits for what is under way and closes all connections.
+    async fn close(&self);
+}
+
+/// One registration to write.
+#[derive(Debug, Clone)]
+pub struct RegisterWrite {
+    /// What to register.
+    pub registration: Registration,
+    /// Whether it counts as a heartbeat as well.
+    pub alive: bool,
+    /// What must hold of the present registration.
+    pub precondition: Precondition,
+    /// For the audit trail.
+    pub origin: Origin,
+}
+
+/// One node to remove.
+#[derive(Debug, Clone)]
+pub struct DeregisterWrite {
+    /// Which one.
+    pub node_id: NodeKey,
+    /// What must hold of the present registration.
+    pub precondition: Precondition,
+    /// For the audit trail.
+    pub origin: Origin,
+}
+
+/// A registration that was written.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// Whether the node was not registered before.
+    pub created: bool,
+    /// The node as it is now.
+    pub record: NodeRecord,
+    /// The database's time of the write.
+    pub at: Timestamp,
+}
+
+/// Something read, and how fresh it is.
+#[derive(Debug, Clone)]
+pub struct Seen<T> {
+    /// What was read.
+    pub value: T,
+    /// All changes up to this one are in it.
+    pub revision: Revision,
+    /// The database's time of the reading.
+    pub at: Timestamp,
+}
+
+/// Some records in the order of their ids.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The records.
+    pub records: Vec<NodeRecord>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// The largest page, in bytes of JSON. A record larger than that has a page for itself.
+const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Collects a page up to its limit in records and bytes.
+struct PageBuilder {
+    records: Vec<NodeRecord>,
+    limit: usize,
+    bytes: usize,
+    full: bool,
+}
+
+impl PageBuilder {
+    fn new(limit: usize) -> Self {
+        Self { records: Vec::new(), limit, bytes: 0, full: false }
+    }
+
+    /// Takes the next record, unless the page is full; then it only notes that more follow.
+    fn push(&mut self, record: NodeRecord) {
+        let bytes = self.bytes + rendered_bytes(&record);
+        if self.full
+            || self.records.len() == self.limit
+            || (bytes > MAX_PAGE_BYTES && !self.records.is_empty())
+        {
+            self.full = true;
+        } else {
+            self.bytes = bytes;
+            self.records.push(record);
+        }
+    }
+
+    /// Whether it is known that more follow: nothing further is needed.
+    fn is_full(&self) -> bool {
+        self.full
+    }
+
+    fn finish(self) -> Page {
+        Page { records: self.records, more: self.full }
+    }
+}
+
+/// At most so many bytes does a record have in an answer.
+fn rendered_bytes(record: &NodeRecord) -> usize {
+    // Names of the fields, times, numbers.
+    const FRAME: usize = 512;
+    // A control character takes six bytes in JSON.
+    const ESCAPED: usize = 6;
+    let json = [&record.capabilities, &record.endpoints, &record.metadata];
+    let strings = [
+        Some(record.node_id.as_str()),
+        Some(record.node_type.as_str()),
+        Some(record.node_version.as_str()),
+        record.health_endpoint.as_deref(),
+        record.maintenance.as_deref(),
+    ];
+    FRAME
+        + json.iter().map(|json| json.as_str().len()).sum::<usize>()
+        + strings.iter().flatten().map(|text| text.len() * ESCAPED).sum::<usize>()
+}

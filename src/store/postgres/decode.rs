@@ -1,0 +1,78 @@
+//! Rows of PostgreSQL as records.
+
+use sqlx::Row as _;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgRow, PgTypeInfo, PgValueFormat, PgValueRef};
+use sqlx::{Decode, Encode, Postgres, Type};
+
+use crate::node::{JsonText, NodeKey, NodeRecord, Revision, Timestamp};
+
+/// PostgreSQL counts microseconds from 2000-01-01T00:00:00Z.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// A `timestamptz` as microseconds. sqlx's own decoders panic at `infinity`.
+pub(super) struct PgTimestamp(pub(super) Timestamp);
+
+impl Type<Postgres> for PgTimestamp {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("timestamptz")
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for PgTimestamp {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        if value.format() != PgValueFormat::Binary {
+            return Err("a time in text form, which is never asked for".into());
+        }
+        let micros = i64::from_be_bytes(value.as_bytes()?.try_into()?);
+        Ok(Self(match micros {
+            i64::MAX => Timestamp::INFINITY,
+            i64::MIN => Timestamp::NEG_INFINITY,
+            micros => Timestamp::from_unix_micros(micros.saturating_add(EPOCH_MICROS)),
+        }))
+    }
+}
+
+impl Encode<'_, Postgres> for PgTimestamp {
+    fn encode_by_ref(
+        &self,
+        buffer: &mut sqlx::postgres::PgArgumentBuffer,
+    ) -> Result<sqlx::encode::IsNull, BoxDynError> {
+        let micros = match self.0 {
+            Timestamp::INFINITY => i64::MAX,
+            Timestamp::NEG_INFINITY => i64::MIN,
+            at => at.unix_micros().saturating_sub(EPOCH_MICROS),
+        };
+        buffer.extend(&micros.to_be_bytes());
+        Ok(sqlx::encode::IsNull::No)
+    }
+}
+
+/// The columns of a record, by name, as the statements of this module select them.
+pub(super) fn record(row: &PgRow) -> Result<NodeRecord, sqlx::Error> {
+    let json = |column| row.try_get::<&str, _>(column).map(JsonText::from_database);
+    let node_id: String = row.try_get("node_id")?;
+    Ok(NodeRecord {
+        node_id: NodeKey::new(node_id).ok_or_else(|| broken("an id that the column can't hold"))?,
+        node_type: row.try_get("node_type")?,
+        node_version: row.try_get("node_version")?,
+        capabilities: json("capabilities")?,
+        endpoints: json("endpoints")?,
+        metadata: json("metadata")?,
+        health_endpoint: row.try_get("health_endpoint")?,
+        last_heartbeat: row.try_get::<Option<PgTimestamp>, _>("last_heartbeat")?.map(|at| at.0),
+        registered_at: row.try_get::<PgTimestamp, _>("registered_at")?.0,
+        updated_at: row.try_get::<PgTimestamp, _>("updated_at")?.0,
+        ttl_seconds: row.try_get::<Option<i32>, _>("ttl_seconds")?.map(i64::from),
+        maintenance: row.try_get("maintenance")?,
+        revision: revision(row, "revision")?,
+    })
+}
+
+pub(super) fn revision(row: &PgRow, column: &str) -> Result<Revision, sqlx::Error> {
+    Revision::new(row.try_get(column)?).ok_or_else(|| broken("a negative revision"))
+}
+
+fn broken(what: &str) -> sqlx::Error {
+    sqlx::Error::Decode(what.into())
+}

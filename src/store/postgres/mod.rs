@@ -1,0 +1,101 @@
+//! Registrations in the user's own PostgreSQL (13 or newer).
+//!
+//! We are a guest there: other programs write to the same table with plain SQL, the tables may belong to somebody
+//! else, and rows may hold what our API would refuse.
+
+mod decode;
+mod preflight;
+mod read;
+mod write;
+
+pub mod migrate;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+use super::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, Store, StoreError};
+use crate::node::{DiscoveryQuery, NodeKey, NodeRecord, Ttl};
+
+pub use preflight::NotReady;
+pub use read::DISCOVER;
+
+/// How long a request waits for a free connection, or for a new one to be made.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A [`Store`] in PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct PostgresStore {
+    pool: PgPool,
+}
+
+impl PostgresStore {
+    /// Connects, and makes sure that the server answers. Nothing in the database is changed or assumed yet: that is
+    /// what [`migrate::run`] and [`PostgresStore::preflight`] are for.
+    ///
+    /// # Errors
+    /// If the URL is not one of PostgreSQL, or the server can't be reached.
+    pub async fn connect(url: &str, max_connections: u32) -> Result<Self, sqlx::Error> {
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options(url)?)
+            .await?;
+        Ok(Self { pool })
+    }
+
+    /// Checks that the database has all that serving needs, and that we have the rights. An owner's are not needed.
+    ///
+    /// # Errors
+    /// All that is missing.
+    pub async fn preflight(&self) -> Result<(), NotReady> {
+        preflight::check(&self.pool).await
+    }
+
+    /// Applies the migrations that the database hasn't had yet, and returns their versions.
+    ///
+    /// # Errors
+    /// If the database refuses them, or is busy for longer than is waited.
+    pub async fn migrate(&self) -> Result<Vec<i64>, migrate::MigrateError> {
+        migrate::run(&self.pool).await
+    }
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    let options: PgConnectOptions = url.parse()?;
+    let options = match options.get_application_name() {
+        Some(_) => options,
+        None => options.application_name("onex-registry"),
+    };
+    // Poolers refuse start-up parameters that they don't know. sqlx's log lines carry SQL; ours say what was slow.
+    Ok(options.extra_float_digits(None).disable_statement_logging())
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn register(&self, batch: &[RegisterWrite]) -> Vec<Result<Registered, StoreError>> {
+        write::register(&self.pool, batch).await
+    }
+
+    async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>> {
+        write::deregister(&self.pool, batch).await
+    }
+
+    async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {
+        Ok(read::get(&self.pool, id).await?)
+    }
+
+    async fn discover(&self, query: &DiscoveryQuery, server_ttl: Ttl) -> Result<Seen<Page>, StoreError> {
+        Ok(read::discover(&self.pool, query, server_ttl).await?)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(read::ping(&self.pool).await?)
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,93 @@
+//! What serving needs of the database, checked at start, so that what is missing is named and not met at night.
+
+use sqlx::postgres::PgPool;
+
+/// Why a database can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    /// It lacks something; all of it is named.
+    #[error("the database is not ready: {}", .0.join("; "))]
+    Missing(Vec<String>),
+    /// It could not be asked.
+    #[error("the database could not be checked")]
+    Unknown(#[from] sqlx::Error),
+}
+
+/// One line per thing that is missing. Reads the catalogs of the database only.
+const MISSING: &str = r"
+SELECT format('PostgreSQL 13 or newer is needed, this is %s', current_setting('server_version'))
+ WHERE current_setting('server_version_num')::int < 130000
+UNION ALL
+SELECT format('the database must be encoded in UTF8, not %s', current_setting('server_encoding'))
+ WHERE current_setting('server_encoding') <> 'UTF8'
+UNION ALL
+SELECT CASE WHEN to_regclass(need.relation) IS NULL THEN format('table %s is missing', need.relation)
+            WHEN a.attname IS NULL THEN format('column %s.%s is missing', need.relation, need.attribute)
+            ELSE format('column %s.%s has the type %s, not %s', need.relation, need.attribute,
+                        format_type(a.atttypid, NULL), need.type) END
+  FROM (VALUES ('node_registrations', 'node_id', 'character varying'),
+               ('node_registrations', 'node_type', 'character varying'),
+               ('node_registrations', 'node_version', 'character varying'),
+               ('node_registrations', 'capabilities', 'jsonb'),
+               ('node_registrations', 'endpoints', 'jsonb'),
+               ('node_registrations', 'metadata', 'jsonb'),
+               ('node_registrations', 'health_endpoint', 'character varying'),
+               ('node_registrations', 'last_heartbeat', 'timestamp with time zone'),
+               ('node_registrations', 'registered_at', 'timestamp with time zone'),
+               ('node_registrations', 'updated_at', 'timestamp with time zone'),
+               ('node_registrations', 'ttl_seconds', 'integer'),
+               ('node_registrations', 'maintenance', 'text'),
+               ('node_events', 'revision', 'bigint')) AS need (relation, attribute, type)
+  LEFT JOIN pg_attribute a ON a.attrelid = to_regclass(need.relation) AND a.attname = need.attribute
+                          AND NOT a.attisdropped
+ WHERE a.attname IS NULL
+    OR (format_type(a.atttypid, NULL) <> need.type
+        AND NOT (need.type = 'character varying' AND format_type(a.atttypid, NULL) = 'text'))
+UNION ALL
+SELECT format('the right to %s on %s is missing', need.privilege, need.relation)
+  FROM (VALUES ('node_registrations', 'SELECT'), ('node_registrations', 'INSERT'), ('node_registrations', 'UPDATE'),
+               ('node_registrations', 'DELETE'), ('node_events', 'SELECT'), ('node_events', 'INSERT'),
+               ('node_events', 'DELETE')) AS need (relation, privilege)
+ WHERE NOT has_table_privilege(to_regclass(need.relation)::oid, need.privilege)
+UNION ALL
+SELECT 'sequence node_events_revision_seq is missing' WHERE to_regclass('node_events_revision_seq') IS NULL
+UNION ALL
+SELECT 'the right to USAGE on sequence node_events_revision_seq is missing'
+ WHERE NOT has_sequence_privilege(to_regclass('node_events_revision_seq')::oid, 'USAGE')
+UNION ALL
+SELECT 'function onex_registry_lock_revisions() is missing'
+ WHERE to_regprocedure('onex_registry_lock_revisions()') IS NULL
+";
+
+/// Triggers that are missing or disabled: plain SQL writers go on, but their changes are no events.
+const SILENT_TRIGGERS: &str = r"
+SELECT need.name
+  FROM unnest(ARRAY['onex_registry_record_insert', 'onex_registry_record_update', 'onex_registry_record_delete',
+                    'onex_registry_record_truncate']) AS need (name)
+  LEFT JOIN pg_trigger t ON t.tgrelid = to_regclass('node_registrations') AND t.tgname = need.name
+ WHERE t.tgname IS NULL OR t.tgenabled NOT IN ('O', 'A')
+";
+
+pub(super) async fn check(pool: &PgPool) -> Result<(), NotReady> {
+    let mut missing: Vec<String> = sqlx::query_scalar(MISSING).persistent(false).fetch_all(pool).await?;
+    // Twelve missing columns of a missing table are one thing that is missing.
+    missing.dedup();
+    if !missing.is_empty() {
+        return Err(NotReady::Missing(missing));
+    }
+    let silent: Vec<String> = sqlx::query_scalar(SILENT_TRIGGERS).persistent(false).fetch_all(pool).await?;
+    if !silent.is_empty() {
+        tracing::warn!(
+            triggers = silent.join(", "),
+            "triggers are missing or disabled: changes by plain SQL are not recorded as events"
+        );
+    }
+    let durable: String =
+        sqlx::query_scalar("SELECT current_setting('synchronous_commit')").fetch_one(pool).await?;
+    if durable == "off" {
+        tracing::warn!(
+            "synchronous_commit is off for this role or database: a crash of PostgreSQL can lose acknowledged writes"
+        );
+    }
+    Ok(())
+}

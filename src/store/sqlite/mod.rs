@@ -1,0 +1,209 @@
+//! Registrations in an embedded SQLite file, when no PostgreSQL is configured.
+//!
+//! The file belongs to one server process, which is therefore its only writer: revisions are in commit order by
+//! themselves. WAL with `synchronous=FULL`: what is acknowledged survives a crash of the machine.
+
+mod read;
+mod write;
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::ConnectOptions as _;
+use sqlx::Row as _;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+
+use super::clock::Clock;
+use super::migration::{Migration, SQLITE};
+use super::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, Store, StoreError};
+use crate::node::{DiscoveryQuery, JsonText, NodeKey, NodeRecord, Revision, Timestamp, Ttl};
+
+/// How many can read at once. Reading never waits for the writer (WAL).
+const READERS: u32 = 4;
+/// How long a request waits for its turn.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a statement waits for a lock that another process holds, a backup for example.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A [`Store`] in an SQLite file.
+pub struct SqliteStore {
+    /// One connection: there is one writer.
+    writer: SqlitePool,
+    readers: SqlitePool,
+    clock: Arc<dyn Clock>,
+    path: PathBuf,
+    /// Held as long as the store lives. The operating system lets go of it when the process ends, however it ends.
+    _lock: File,
+}
+
+/// Why a file can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL names no file.
+    #[error("the URL must name a file: a database in memory would be gone with the server")]
+    NoFile,
+    /// Another process has it.
+    #[error("{} belongs to another server process; an SQLite file can have only one", .0.display())]
+    InUse(PathBuf),
+    /// The lock file beside it can't be made or locked.
+    #[error("{} can't be locked", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The migrations in the file are newer than this program's.
+    #[error("the file was written by a newer version of the program (migration {0})")]
+    TooNew(i64),
+    /// SQLite can't open it, or it isn't a database.
+    #[error("{} can't be opened as an SQLite database", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+impl SqliteStore {
+    /// Opens a file, makes it if it is missing, and applies its migrations.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|source| OpenError::Database { path: PathBuf::from("the URL"), source })?;
+        let path = options.get_filename().to_owned();
+        if path.as_os_str().is_empty()
+            || path.to_string_lossy().contains(":memory:")
+            || url.contains("mode=memory")
+        {
+            return Err(OpenError::NoFile);
+        }
+        let lock = lock(&path)?;
+        let options = options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        let database = |source| OpenError::Database { path: path.clone(), source };
+
+        let pool = |connections| {
+            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT)
+        };
+        let writer = pool(1).connect_with(options.clone()).await.map_err(database)?;
+        migrate(&writer, &path).await?;
+        let readers = options.create_if_missing(false).pragma("query_only", "on");
+        let readers = pool(READERS).connect_with(readers).await.map_err(database)?;
+        Ok(Self { writer, readers, clock, path, _lock: lock })
+    }
+
+    /// Where the data lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Locks a file beside the database. Not the database itself: closing any other handle of it would drop SQLite's own
+/// locks on it (sqlite.org/howtocorrupt.html, section 2.2).
+fn lock(database: &Path) -> Result<File, OpenError> {
+    // Two names of one file must not be two locks.
+    let resolved =
+        database.canonicalize().unwrap_or_else(|_| match (database.parent(), database.file_name()) {
+            (Some(folder), Some(name)) => {
+                folder.canonicalize().map_or_else(|_| database.to_owned(), |to| to.join(name))
+            }
+            _ => database.to_owned(),
+        });
+    let mut name = resolved.into_os_string();
+    name.push(".lock");
+    let path = PathBuf::from(name);
+    let failed = |source| OpenError::Lock { path: path.clone(), source };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(database.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
+    let database = |source| OpenError::Database { path: path.to_owned(), source };
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.map_err(database)?;
+    let done: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *tx).await.map_err(database)?;
+    if done > SQLITE.last().map_or(0, |last| last.version) {
+        return Err(OpenError::TooNew(done));
+    }
+    for Migration { version, sql, .. } in SQLITE.iter().filter(|migration| migration.version > done) {
+        sqlx::raw_sql(*sql).execute(&mut *tx).await.map_err(database)?;
+        // A pragma takes no bound value; the number is ours.
+        let mark = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {version}"));
+        sqlx::raw_sql(mark).execute(&mut *tx).await.map_err(database)?;
+    }
+    tx.commit().await.map_err(database)
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn register(&self, batch: &[RegisterWrite]) -> Vec<Result<Registered, StoreError>> {
+        write::register(&self.writer, batch, self.clock.now()).await
+    }
+
+    async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>> {
+        write::deregister(&self.writer, batch, self.clock.now()).await
+    }
+
+    async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {
+        Ok(read::get(&self.readers, id, self.clock.now()).await?)
+    }
+
+    async fn discover(&self, query: &DiscoveryQuery, server_ttl: Ttl) -> Result<Seen<Page>, StoreError> {
+        Ok(read::discover(&self.readers, query, server_ttl, self.clock.now()).await?)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(read::ping(&self.readers).await?)
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// The columns of a record, by name.
+fn record(row: &SqliteRow) -> Result<NodeRecord, sqlx::Error> {
+    let json = |column| row.try_get::<&str, _>(column).map(JsonText::from_database);
+    let time = |column| row.try_get::<i64, _>(column).map(Timestamp::from_unix_micros);
+    let node_id: String = row.try_get("node_id")?;
+    Ok(NodeRecord {
+        node_id: NodeKey::new(node_id).ok_or_else(|| broken("an id that no node can have"))?,
+        node_type: row.try_get("node_type")?,
+        node_version: row.try_get("node_version")?,
+        capabilities: json("capabilities")?,
+        endpoints: json("endpoints")?,
+        metadata: json("metadata")?,
+        health_endpoint: row.try_get("health_endpoint")?,
+        last_heartbeat: row.try_get::<Option<i64>, _>("last_heartbeat")?.map(Timestamp::from_unix_micros),
+        registered_at: time("registered_at")?,
+        updated_at: time("updated_at")?,
+        ttl_seconds: row.try_get("ttl_seconds")?,
+        maintenance: row.try_get("maintenance")?,
+        revision: Revision::new(row.try_get("revision")?).ok_or_else(|| broken("a negative revision"))?,
+    })
+}
+
+fn broken(what: &str) -> sqlx::Error {
+    sqlx::Error::Decode(what.into())
+}

@@ -1,0 +1,189 @@
+//! Writing to SQLite: one writer, one transaction per batch.
+
+use sqlx::sqlite::SqlitePool;
+use sqlx::{Sqlite, Transaction};
+
+use super::record;
+use crate::node::{EventKind, Json, NodeRecord, Origin, Precondition, Registration, Revision, Timestamp};
+use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
+
+/// Takes the write lock at once: a transaction that reads first and then writes could fail with BUSY.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
+const PRESENT: &str = "
+SELECT n.*, COALESCE((SELECT max(e.revision) FROM node_events e
+                       WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')), 0)
+            AS revision
+  FROM node_registrations n WHERE n.node_id = ?1";
+
+const UPSERT: &str = "
+INSERT INTO node_registrations
+       (node_id, node_type, node_version, capabilities, endpoints, metadata, health_endpoint, ttl_seconds,
+        last_heartbeat, registered_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)
+    ON CONFLICT (node_id) DO UPDATE
+   SET node_type = excluded.node_type, node_version = excluded.node_version, capabilities = excluded.capabilities,
+       endpoints = excluded.endpoints, metadata = excluded.metadata, health_endpoint = excluded.health_endpoint,
+       ttl_seconds = excluded.ttl_seconds, updated_at = excluded.updated_at,
+       last_heartbeat = max(COALESCE(last_heartbeat, excluded.last_heartbeat),
+                            COALESCE(excluded.last_heartbeat, last_heartbeat))
+RETURNING *, 0 AS revision";
+
+const DELETE: &str = "DELETE FROM node_registrations WHERE node_id = ?1";
+
+const RECORD: &str = "
+INSERT INTO node_events (node_id, kind, changed, actor, correlation_id, occurred_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING revision";
+
+pub(super) async fn register(
+    pool: &SqlitePool,
+    batch: &[RegisterWrite],
+    now: Timestamp,
+) -> Vec<Result<Registered, StoreError>> {
+    let attempt = async {
+        let mut tx = pool.begin_with(BEGIN).await?;
+        let mut results = Vec::with_capacity(batch.len());
+        for write in batch {
+            results.push(alone(register_one(&mut tx, write, now).await)?);
+        }
+        tx.commit().await?;
+        Ok(results)
+    };
+    for_all(attempt.await, batch.len())
+}
+
+pub(super) async fn deregister(
+    pool: &SqlitePool,
+    batch: &[DeregisterWrite],
+    now: Timestamp,
+) -> Vec<Result<(), StoreError>> {
+    let attempt = async {
+        let mut tx = pool.begin_with(BEGIN).await?;
+        let mut results = Vec::with_capacity(batch.len());
+        for write in batch {
+            results.push(alone(deregister_one(&mut tx, write, now).await)?);
+        }
+        tx.commit().await?;
+        Ok(results)
+    };
+    for_all(attempt.await, batch.len())
+}
+
+/// What concerns one item alone is its result; anything else undoes the batch. A statement that a constraint refuses
+/// is undone by itself and leaves the transaction as it was (`sqlite.org/lang_conflict.html`, ABORT).
+fn alone<T>(result: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
+    match result {
+        Ok(_)
+        | Err(StoreError::NotFound | StoreError::PreconditionFailed { .. } | StoreError::Refused(_)) => {
+            Ok(result)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn for_all<T>(
+    attempt: Result<Vec<Result<T, StoreError>>, StoreError>,
+    length: usize,
+) -> Vec<Result<T, StoreError>> {
+    attempt.unwrap_or_else(|error| (0..length).map(|_| Err(error.clone())).collect())
+}
+
+async fn register_one(
+    tx: &mut Transaction<'_, Sqlite>,
+    write: &RegisterWrite,
+    now: Timestamp,
+) -> Result<Registered, StoreError> {
+    let r = &write.registration;
+    let present = present(tx, r.node_id.as_str(), &write.precondition).await?;
+    let row = sqlx::query(UPSERT)
+        .bind(r.node_id.as_str())
+        .bind(r.node_type.as_str())
+        .bind(r.node_version.as_str())
+        .bind(r.capabilities.as_str())
+        .bind(r.endpoints.as_str())
+        .bind(r.metadata.as_str())
+        .bind(r.health_endpoint.as_deref())
+        .bind(r.ttl_seconds)
+        .bind(write.alive.then_some(now.unix_micros()))
+        .bind(now.unix_micros())
+        .fetch_one(&mut **tx)
+        .await?;
+    let mut record = record(&row)?;
+    record.revision = match &present {
+        None => record_event(tx, r.node_id.as_str(), EventKind::Registered, &[], &write.origin, now).await?,
+        Some(before) => match changed(before, r).as_slice() {
+            [] => before.revision,
+            changed => {
+                record_event(tx, r.node_id.as_str(), EventKind::Updated, changed, &write.origin, now).await?
+            }
+        },
+    };
+    Ok(Registered { created: present.is_none(), record, at: now })
+}
+
+async fn deregister_one(
+    tx: &mut Transaction<'_, Sqlite>,
+    write: &DeregisterWrite,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let id = write.node_id.as_str();
+    if present(tx, id, &write.precondition).await?.is_none() {
+        return Err(StoreError::NotFound);
+    }
+    sqlx::query(DELETE).bind(id).execute(&mut **tx).await?;
+    record_event(tx, id, EventKind::Deregistered, &[], &write.origin, now).await?;
+    Ok(())
+}
+
+/// The present registration, if the precondition holds of it.
+async fn present(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: &str,
+    precondition: &Precondition,
+) -> Result<Option<NodeRecord>, StoreError> {
+    let row = sqlx::query(PRESENT).bind(id).fetch_optional(&mut **tx).await?;
+    let present = row.as_ref().map(record).transpose()?;
+    let revision = present.as_ref().map(|record| record.revision);
+    if precondition.holds(revision) {
+        Ok(present)
+    } else {
+        Err(StoreError::PreconditionFailed { present: revision })
+    }
+}
+
+/// The columns that a registration changes. Both sides are compact text in one form, so equal text is equal content.
+fn changed(before: &NodeRecord, r: &Registration) -> Vec<&'static str> {
+    [
+        ("node_type", before.node_type != r.node_type.as_str()),
+        ("node_version", before.node_version != r.node_version.as_str()),
+        ("capabilities", before.capabilities.as_str() != r.capabilities.as_str()),
+        ("endpoints", before.endpoints.as_str() != r.endpoints.as_str()),
+        ("metadata", before.metadata.as_str() != r.metadata.as_str()),
+        ("health_endpoint", before.health_endpoint != r.health_endpoint),
+        ("ttl_seconds", before.ttl_seconds != r.ttl_seconds.map(i64::from)),
+    ]
+    .into_iter()
+    .filter_map(|(column, changed)| changed.then_some(column))
+    .collect()
+}
+
+async fn record_event(
+    tx: &mut Transaction<'_, Sqlite>,
+    node_id: &str,
+    kind: EventKind,
+    changed: &[&str],
+    origin: &Origin,
+    now: Timestamp,
+) -> Result<Revision, StoreError> {
+    let changed = Json::Array(changed.iter().map(|column| Json::String((*column).to_owned())).collect());
+    let revision: i64 = sqlx::query_scalar(RECORD)
+        .bind(node_id)
+        .bind(kind.as_str())
+        .bind(changed.to_string())
+        .bind(origin.actor.as_str())
+        .bind(origin.correlation_id.as_deref())
+        .bind(now.unix_micros())
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(Revision::new(revision).unwrap_or_default())
+}

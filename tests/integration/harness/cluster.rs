@@ -1,0 +1,162 @@
+//! A private PostgreSQL cluster on a free port, in a temporary folder, gone when the tests end, however they end.
+//!
+//! PostgreSQL refuses to run as root; then it runs as the user `postgres`, or as `nobody`. `TEST_DATABASE_URL` names a
+//! server that is there already, and a role that may create databases and roles on it.
+
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The URL of the server, without a database.
+pub(crate) fn url() -> &'static str {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    &CLUSTER.get_or_init(Cluster::find_or_start).url
+}
+
+struct Cluster {
+    url: String,
+    /// Holds the pipe that the watchdog waits at. It breaks when this process ends.
+    _watchdog: Option<Child>,
+}
+
+impl Cluster {
+    fn find_or_start() -> Self {
+        match std::env::var("TEST_DATABASE_URL") {
+            Ok(url) => {
+                let mut parsed = url::Url::parse(&url).expect("TEST_DATABASE_URL is a URL");
+                parsed.set_path("");
+                Self { url: parsed.to_string().trim_end_matches('/').to_owned(), _watchdog: None }
+            }
+            Err(_) => Self::start(),
+        }
+    }
+
+    fn start() -> Self {
+        let programs = programs();
+        let folder = std::env::temp_dir().join(format!("onex-registry-test-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir(&folder).expect("the temporary folder is writable");
+        let owner = owner(&folder);
+        if let Some((uid, gid)) = owner {
+            chown(&folder, Some(uid), Some(gid)).expect("root may give a folder away");
+        }
+        let data = folder.join("data");
+        let run = |command: &mut Command| {
+            if let Some((uid, gid)) = owner {
+                command.uid(uid).gid(gid);
+            }
+            command.current_dir(&folder).stdin(Stdio::null()).env_remove("PGDATA");
+        };
+        let mut initdb = Command::new(programs.join("initdb"));
+        initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+        initdb.arg("-D").arg(&data);
+        run(&mut initdb);
+        let output = initdb.output().expect("initdb can be run");
+        assert!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
+
+        // The port is free now; whoever takes it before PostgreSQL does makes the start fail, loudly.
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let mut postgres = Command::new(programs.join("postgres"));
+        postgres.arg("-D").arg(&data).arg("-k").arg(&folder).args(["-p", &port.to_string()]);
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "fsync=off",
+            "full_page_writes=off",
+            "max_connections=300",
+            "max_prepared_transactions=4",
+            "deadlock_timeout=200ms",
+        ] {
+            postgres.args(["-c", setting]);
+        }
+        run(&mut postgres);
+        let mut postgres = postgres
+            .stdout(Stdio::null())
+            .stderr(log)
+            // Ctrl-C is for the tests; the watchdog sees to the rest.
+            .process_group(0)
+            .spawn()
+            .expect("postgres can be run");
+        let watchdog = watchdog(postgres.id(), &folder);
+        await_port(port, &mut postgres, &folder);
+        Self { url: format!("postgres://postgres@127.0.0.1:{port}"), _watchdog: Some(watchdog) }
+    }
+}
+
+/// Waits for this process to end, even by SIGKILL, then stops the cluster and removes its folder.
+fn watchdog(postgres: u32, folder: &Path) -> Child {
+    let script =
+        r#"read -r _; kill -QUIT "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2""#;
+    Command::new("sh")
+        .args(["-c", script, "watchdog", &postgres.to_string()])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("sh can be run")
+}
+
+fn await_port(port: u16, postgres: &mut Child, folder: &Path) {
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let ended = postgres.try_wait().unwrap();
+        assert!(
+            ended.is_none() && begun.elapsed() < Duration::from_mins(1),
+            "PostgreSQL did not start: {}",
+            std::fs::read_to_string(folder.join("log")).unwrap_or_default()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Where PostgreSQL's programs are. Debian doesn't put them on the PATH.
+fn programs() -> PathBuf {
+    let on_path = std::env::var_os("PATH").unwrap_or_default();
+    let mut candidates: Vec<PathBuf> = std::env::split_paths(&on_path).collect();
+    for (parent, below) in [
+        ("/usr/lib/postgresql", "bin"),
+        ("/usr/local/opt", "bin"),
+        ("/opt/homebrew/opt", "bin"),
+        ("/usr", "bin"),
+        ("/usr/local/pgsql", ""),
+    ] {
+        let mut found: Vec<PathBuf> = std::fs::read_dir(parent)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path().join(below))
+            .filter(|path| {
+                path.to_string_lossy().contains("pg") || path.to_string_lossy().contains("postgres")
+            })
+            .collect();
+        found.sort();
+        // The newest version first.
+        candidates.extend(found.into_iter().rev());
+    }
+    candidates.into_iter().find(|path| path.join("initdb").is_file() && path.join("postgres").is_file()).expect(
+        "the tests need a PostgreSQL server. Install one (Debian and Ubuntu: apt-get install postgresql; Fedora: dnf \
+         install postgresql-server; macOS: brew install postgresql), run ./scripts/test, which does that, or set \
+         TEST_DATABASE_URL to a server whose role may create databases and roles",
+    )
+}
+
+/// Who is to run PostgreSQL, if we are root.
+fn owner(ours: &Path) -> Option<(u32, u32)> {
+    if std::fs::metadata(ours).unwrap().uid() != 0 {
+        return None;
+    }
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let find = |name: &str| {
+        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut fields = line.split(':').skip(2);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    Some(find("postgres").or_else(|| find("nobody")).unwrap_or((65_534, 65_534)))
+}

@@ -1,0 +1,34 @@
+//! What tests stand on: a PostgreSQL cluster, databases, servers, a client.
+
+pub(crate) mod cluster;
+pub(crate) mod database;
+pub(crate) mod server;
+
+pub(crate) use database::TestDatabase;
+pub(crate) use server::{Backend, TestServer, node};
+
+/// Makes a test for each store of every function that is named: `async fn name(server: &TestServer)`.
+macro_rules! on_both_stores {
+    ($($name:ident),+ $(,)?) => {
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let server = crate::harness::TestServer::start(crate::harness::Backend::Postgres).await;
+                    super::$name(&server).await;
+                    server.stop().await;
+                }
+            )+
+        }
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let server = crate::harness::TestServer::start(crate::harness::Backend::Sqlite).await;
+                    super::$name(&server).await;
+                    server.stop().await;
+                }
+            )+
+        }
+    };
+}

@@ -1,0 +1,26 @@
+//! The tests over real HTTP, on a real PostgreSQL and a real SQLite. One binary: it links once, and the PostgreSQL
+//! cluster that it starts is shared by all tests.
+//!
+//! Arranged like the API, one file per subject. [`harness`] starts clusters, databases and servers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
+
+#[macro_use]
+mod harness;
+
+mod adoption;
+mod bad_input;
+mod batch;
+mod concurrency;
+mod conditional;
+mod discover;
+mod everywhere;
+mod migrations;
+mod nodes;
+mod openapi;
+mod paging;
+mod plain_sql;
+mod plans;
+mod process;
+mod real_nodes;
+mod stores_agree;
