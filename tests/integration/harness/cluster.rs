@@ -83,7 +83,7 @@ impl Cluster {
             .spawn()
             .expect("postgres can be run");
         let watchdog = watchdog(postgres.id(), &folder);
-        await_port(port, &mut postgres, &folder);
+        await_ready(&mut postgres, &folder);
         Self { url: format!("postgres://postgres@127.0.0.1:{port}"), _watchdog: Some(watchdog) }
     }
 }
@@ -103,9 +103,13 @@ fn watchdog(postgres: u32, folder: &Path) -> Child {
         .expect("sh can be run")
 }
 
-fn await_port(port: u16, postgres: &mut Child, folder: &Path) {
+/// PostgreSQL writes into its lock file how it is: it takes connections before it is ready for them.
+fn await_ready(postgres: &mut Child, folder: &Path) {
     let begun = Instant::now();
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+    let lock_file = folder.join("data/postmaster.pid");
+    while !std::fs::read_to_string(&lock_file)
+        .is_ok_and(|text| text.lines().any(|line| line.trim() == "ready"))
+    {
         let ended = postgres.try_wait().unwrap();
         assert!(
             ended.is_none() && begun.elapsed() < Duration::from_mins(1),
