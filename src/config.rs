@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+
+use crate::store::postgres::PostgresStore;
 
 /// The settings as they were given. Text: what is wrong with them is said of all at once, by [`Settings::check`].
 #[derive(Debug, Clone, Default, Args)]
@@ -271,11 +272,11 @@ fn database(url: &str) -> Result<DatabaseUrl, String> {
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
         "sqlite" => Ok(DatabaseUrl::Sqlite(url.to_owned())),
-        "postgres" | "postgresql" => match sqlx::postgres::PgConnectOptions::from_str(url) {
-            Ok(_) => Ok(DatabaseUrl::Postgres(url.to_owned())),
-            // The reason may repeat parts of the URL, and with them a password.
-            Err(_) => Err("is not a URL such as postgres://user:password@host:5432/database".to_owned()),
-        },
+        // The reason is not repeated: it may have parts of the URL in it, and with them a password.
+        "postgres" | "postgresql" if PostgresStore::is_url(url) => Ok(DatabaseUrl::Postgres(url.to_owned())),
+        "postgres" | "postgresql" => {
+            Err("is not a URL such as postgres://user:password@host:5432/database".to_owned())
+        }
         _ => Err("must begin with postgres:// or sqlite://".to_owned()),
     }
 }

@@ -256,26 +256,17 @@ fn read_ids(body: &RawValue) -> Result<BTreeMap<String, Option<NodeKey>>, Proble
     let root = Path::Root;
     let at = root.member("node_ids");
     for (index, item) in found.items.iter().enumerate() {
-        let mut ignored = Faults::at_most(0);
-        match Value::read(item, &at.element(index), &mut ignored) {
+        let mut of_text = Faults::at_most(0);
+        match Value::read(item, &at.element(index), &mut of_text) {
+            // What is no text that the database can hold is the id of nobody.
             Value::String(id) => {
-                // A lone surrogate is no text at all, and so no id.
-                let key = if item.get().contains('\\') && !ignored_is_text(item) {
-                    None
-                } else {
-                    NodeKey::new(&*id)
-                };
+                let key = if of_text.count() == 0 { NodeKey::new(&*id) } else { None };
                 ids.insert(id, key);
             }
             other => faults.at(&at.element(index), format!("must be a string, not {}", other.kind())),
         }
     }
     if faults.is_empty() { Ok(ids) } else { Err(Problem::faults(faults)) }
-}
-
-/// Whether a JSON string is Unicode text.
-fn ignored_is_text(item: &RawValue) -> bool {
-    serde_json::from_str::<String>(item.get()).is_ok()
 }
 
 /// The list that a batch is: an object with one field, an array of 1 to [`MAX_ITEMS`].

@@ -257,11 +257,10 @@ impl From<RegistryError> for Problem {
                 };
                 Self::new(&PRECONDITION, present)
             }
-            RegistryError::Contended => Self::new(
-                &CONTENDED,
-                "another transaction in the database has held this node for too long; nothing was changed",
-            )
-            .retry_later(),
+            RegistryError::Contended => {
+                Self::new(&CONTENDED, "another transaction in the database has held this node for too long")
+                    .retry_later()
+            }
             RegistryError::Refused(source) => {
                 tracing::warn!(reason = %source, "the database refused a row");
                 Self::new(

@@ -46,6 +46,12 @@ impl PostgresStore {
         Ok(Self { pool })
     }
 
+    /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.
+    #[must_use]
+    pub fn is_url(text: &str) -> bool {
+        options(text).is_ok()
+    }
+
     /// Checks that the database has all that serving needs, and that we have the rights. An owner's are not needed.
     ///
     /// # Errors

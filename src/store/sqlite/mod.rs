@@ -83,10 +83,8 @@ impl SqliteStore {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|source| OpenError::Database { path: PathBuf::from("the URL"), source })?;
         let path = options.get_filename().to_owned();
-        if path.as_os_str().is_empty()
-            || path.to_string_lossy().contains(":memory:")
-            || url.contains("mode=memory")
-        {
+        let in_memory = url.contains(":memory:") || url.contains("mode=memory");
+        if in_memory || path.as_os_str().is_empty() {
             return Err(OpenError::NoFile);
         }
         let lock = lock(&path)?;

@@ -1,0 +1,69 @@
+//! JSON columns as text.
+
+use serde_json::value::RawValue;
+
+/// A JSON column's value as compact text. Whatever the column holds: an object if a registration wrote it, any JSON
+/// if somebody else did.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct JsonText(pub(super) Box<str>);
+
+impl JsonText {
+    /// Takes the text of a value that the database knows to be JSON, and drops the blanks between its tokens.
+    #[must_use]
+    pub fn from_database(text: &str) -> Self {
+        Self(compact(text).into())
+    }
+
+    /// Compact JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl serde::Serialize for JsonText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+/// JSON without the white space between its tokens.
+pub(super) fn compact(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(quote) = rest.find('"') {
+        let (between, string) = rest.split_at(quote);
+        out.extend(between.chars().filter(|c| !c.is_ascii_whitespace()));
+        let end = end_of_string(string);
+        out.push_str(&string[..end]);
+        rest = &string[end..];
+    }
+    out.extend(rest.chars().filter(|c| !c.is_ascii_whitespace()));
+    out
+}
+
+/// Where the string that begins `text` ends, behind its closing quote.
+fn end_of_string(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_go_and_strings_stay() {
+        assert_eq!(compact("{\"a\": \"b \\\" c\\\\\", \"d\": [1, 2]}"), r#"{"a":"b \" c\\","d":[1,2]}"#);
+        assert_eq!(compact(r#""open"#), r#""open"#);
+    }
+}

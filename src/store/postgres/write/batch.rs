@@ -1,0 +1,124 @@
+//! How a batch gets through, whatever is wrong with one of its items.
+//!
+//! A row that somebody else holds is not waited for: the batch goes on without it, and the row goes a side way of its
+//! own, with its own time limit. A batch that fails for another reason is halved until the item that fails is alone.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt as _};
+use tokio::time::Instant;
+
+use crate::store::StoreError;
+
+/// How long a write waits for a row that another transaction holds, before it is given up.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How many rows are waited for at once: each takes a connection.
+const SIDE_WAYS: usize = 4;
+/// The pause before a row is asked for again that was not to be had, though nobody made us wait for it.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often a batch is tried again because another transaction was faster.
+const MAX_RACES: u32 = 10;
+
+/// What became of an item in a transaction that was committed.
+pub(super) enum Step<T> {
+    Done(Result<T, StoreError>),
+    /// Another transaction holds its row; nothing was done for it.
+    Contended,
+}
+
+/// Why a transaction was rolled back.
+pub(super) enum Undone {
+    /// Another transaction was faster: the same again will come out differently.
+    Raced,
+    Failed(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Undone {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Whether to wait for rows that others hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    None,
+    Some,
+}
+
+/// A kind of batch: how to do some of its items in one transaction.
+#[async_trait]
+pub(super) trait Batch: Sync {
+    type Done: Send;
+
+    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<Self::Done>>, Undone>;
+}
+
+pub(super) async fn run<B: Batch>(batch: &B, length: usize) -> Vec<Result<B::Done, StoreError>> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut results: Vec<Option<Result<B::Done, StoreError>>> = (0..length).map(|_| None).collect();
+    let mut contended = Vec::new();
+    let mut races = 0;
+    let mut parts = if length == 0 { Vec::new() } else { vec![(0..length).collect::<Vec<_>>()] };
+    while let Some(part) = parts.pop() {
+        match batch.attempt(&part, Patience::None).await {
+            Ok(steps) => {
+                for (item, step) in part.iter().zip(steps) {
+                    match step {
+                        Step::Done(result) => results[*item] = Some(result),
+                        Step::Contended => contended.push(*item),
+                    }
+                }
+            }
+            Err(Undone::Raced) if races < MAX_RACES => {
+                races += 1;
+                parts.push(part);
+            }
+            Err(Undone::Raced) => contended.extend(part),
+            Err(Undone::Failed(error)) => {
+                let error = StoreError::from(error);
+                let of_one_item = matches!(error, StoreError::Refused(_) | StoreError::Contended);
+                if of_one_item && part.len() > 1 {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second.to_vec(), first.to_vec()]);
+                } else if matches!(error, StoreError::Contended) {
+                    contended.extend(part);
+                } else {
+                    for item in part {
+                        results[item] = Some(Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+    let side_ways =
+        stream::iter(contended).map(|item| async move { (item, wait_for(batch, item, deadline).await) });
+    let mut side_ways = side_ways.buffer_unordered(SIDE_WAYS);
+    while let Some((item, result)) = side_ways.next().await {
+        results[item] = Some(result);
+    }
+    results.into_iter().map(|result| result.unwrap_or(Err(StoreError::Contended))).collect()
+}
+
+/// One item whose row another transaction holds, until the deadline.
+async fn wait_for<B: Batch>(batch: &B, item: usize, deadline: Instant) -> Result<B::Done, StoreError> {
+    let items = [item];
+    loop {
+        let attempt = batch.attempt(&items, Patience::Some);
+        let error = match tokio::time::timeout_at(deadline, attempt).await {
+            // The transaction is rolled back, unless it was just committing: the client is told that it may have been.
+            Err(_) => return Err(StoreError::Contended),
+            Ok(Ok(mut steps)) => match steps.pop() {
+                Some(Step::Done(result)) => return result,
+                _ => StoreError::Contended,
+            },
+            Ok(Err(Undone::Raced)) => StoreError::Contended,
+            Ok(Err(Undone::Failed(error))) => StoreError::from(error),
+        };
+        if !matches!(error, StoreError::Contended) || Instant::now() + PAUSE >= deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,80 @@
+//! Transactions of the writer, and the rows that they hold.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::postgres::PgPool;
+use sqlx::{Postgres, Row as _, Transaction};
+
+use super::batch::Patience;
+use crate::node::Revision;
+use crate::store::postgres::decode;
+
+/// READ COMMITTED, because a statement must see what was committed while an earlier one waited for a lock. The
+/// triggers leave the events of these transactions to us.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+                     SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '250ms'";
+const BEGIN_PATIENT: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+                             SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '2s'";
+
+const LOCK_FREE: &str = r#"
+SELECT node_id FROM node_registrations WHERE node_id = ANY ($1)
+ ORDER BY node_id COLLATE "C" FOR NO KEY UPDATE SKIP LOCKED"#;
+const LOCK_ALL: &str = r#"
+SELECT node_id FROM node_registrations WHERE node_id = ANY ($1)
+ ORDER BY node_id COLLATE "C" FOR NO KEY UPDATE"#;
+const LOCK_FREE_TO_DELETE: &str = r#"
+SELECT node_id FROM node_registrations WHERE node_id = ANY ($1)
+ ORDER BY node_id COLLATE "C" FOR UPDATE SKIP LOCKED"#;
+const LOCK_ALL_TO_DELETE: &str = r#"
+SELECT node_id FROM node_registrations WHERE node_id = ANY ($1)
+ ORDER BY node_id COLLATE "C" FOR UPDATE"#;
+
+/// In a statement after the one that locked the rows, so that it sees what the lock waited for.
+const REVISIONS: &str = "
+SELECT n.node_id,
+       COALESCE((SELECT e.revision FROM node_events e
+                  WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
+                  ORDER BY e.revision DESC LIMIT 1), 0) AS revision
+  FROM node_registrations n WHERE n.node_id = ANY ($1)";
+
+pub(super) async fn begin(
+    pool: &PgPool,
+    patience: Patience,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pool.begin_with(if patience == Patience::None { BEGIN } else { BEGIN_PATIENT }).await
+}
+
+/// Locks rows to update them: those that exist, and without patience only those that nobody else holds.
+pub(super) async fn to_update(
+    tx: &mut Transaction<'_, Postgres>,
+    ids: &[&str],
+    patience: Patience,
+) -> Result<HashSet<String>, sqlx::Error> {
+    locked(tx, if patience == Patience::None { LOCK_FREE } else { LOCK_ALL }, ids).await
+}
+
+/// The same to delete them.
+pub(super) async fn to_delete(
+    tx: &mut Transaction<'_, Postgres>,
+    ids: &[&str],
+    patience: Patience,
+) -> Result<HashSet<String>, sqlx::Error> {
+    locked(tx, if patience == Patience::None { LOCK_FREE_TO_DELETE } else { LOCK_ALL_TO_DELETE }, ids).await
+}
+
+async fn locked(
+    tx: &mut Transaction<'_, Postgres>,
+    statement: &'static str,
+    ids: &[&str],
+) -> Result<HashSet<String>, sqlx::Error> {
+    Ok(sqlx::query_scalar(statement).bind(ids).fetch_all(&mut **tx).await?.into_iter().collect())
+}
+
+/// The revisions of those of the rows that exist.
+pub(super) async fn revisions(
+    tx: &mut Transaction<'_, Postgres>,
+    ids: &[&str],
+) -> Result<HashMap<String, Revision>, sqlx::Error> {
+    let rows = sqlx::query(REVISIONS).bind(ids).fetch_all(&mut **tx).await?;
+    rows.iter().map(|row| Ok((row.try_get("node_id")?, decode::revision(row, "revision")?))).collect()
+}

@@ -1,0 +1,165 @@
+//! Writing to PostgreSQL: batches in one transaction each, numbered in commit order.
+//!
+//! The order of locks is the same in every transaction: node rows first, sorted by id; then the advisory lock of the
+//! revisions; then numbers and events; commit. Nothing that may wait for a row comes after the advisory lock, so who
+//! holds it is on its way to commit.
+
+mod batch;
+mod events;
+mod lock;
+mod upsert;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::postgres::PgPool;
+use sqlx::{Postgres, Transaction};
+
+use self::batch::{Batch, Patience, Step, Undone, run};
+use self::events::{Events, record};
+use self::lock::{begin, revisions};
+use crate::node::{EventKind, Precondition};
+use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
+
+const DELETE: &str = "DELETE FROM node_registrations WHERE node_id = ANY ($1) RETURNING node_id";
+
+pub(super) async fn register(pool: &PgPool, batch: &[RegisterWrite]) -> Vec<Result<Registered, StoreError>> {
+    run(&Registering { pool, batch }, batch.len()).await
+}
+
+pub(super) async fn deregister(pool: &PgPool, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>> {
+    run(&Deregistering { pool, batch }, batch.len()).await
+}
+
+struct Registering<'a> {
+    pool: &'a PgPool,
+    batch: &'a [RegisterWrite],
+}
+
+#[async_trait]
+impl Batch for Registering<'_> {
+    type Done = Registered;
+
+    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<Registered>>, Undone> {
+        let writes: Vec<&RegisterWrite> = items.iter().map(|item| &self.batch[*item]).collect();
+        let ids: Vec<&str> = writes.iter().map(|write| write.registration.node_id.as_str()).collect();
+        let mut tx = begin(self.pool, patience).await?;
+        let locked = lock::to_update(&mut tx, &ids, patience).await?;
+
+        let conditions: Vec<&Precondition> = writes.iter().map(|write| &write.precondition).collect();
+        let verdicts = verdicts(&mut tx, &ids, &conditions, &locked).await?;
+        let wanted: Vec<&RegisterWrite> = writes
+            .iter()
+            .zip(&verdicts)
+            .filter(|(_, verdict)| verdict.is_none())
+            .map(|(write, _)| *write)
+            .collect();
+        let mut stored = upsert::upsert(&mut tx, &wanted, &locked).await?;
+
+        let mut events = Events::default();
+        let mut numbered = Vec::new();
+        for write in &wanted {
+            let id = write.registration.node_id.as_str();
+            if let Some(row) = stored.get(id)
+                && let Some(kind) = row.event()
+            {
+                events.add(id, kind, &row.changed, &write.origin);
+                numbered.push(id);
+            }
+        }
+        let revisions = record(&mut tx, &events).await?;
+        tx.commit().await?;
+
+        for (id, revision) in numbered.into_iter().zip(revisions) {
+            if let Some(row) = stored.get_mut(id) {
+                row.record.revision = revision;
+            }
+        }
+        let step = |(id, verdict): (&str, Option<Step<()>>)| match verdict {
+            Some(Step::Done(Err(error))) => Step::Done(Err(error)),
+            Some(_) => Step::Contended,
+            None => match stored.remove(id) {
+                Some(row) => Step::Done(Ok(row.into_registered())),
+                None => Step::Contended,
+            },
+        };
+        Ok(ids.into_iter().zip(verdicts).map(step).collect())
+    }
+}
+
+struct Deregistering<'a> {
+    pool: &'a PgPool,
+    batch: &'a [DeregisterWrite],
+}
+
+#[async_trait]
+impl Batch for Deregistering<'_> {
+    type Done = ();
+
+    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<()>>, Undone> {
+        let writes: Vec<&DeregisterWrite> = items.iter().map(|item| &self.batch[*item]).collect();
+        let ids: Vec<&str> = writes.iter().map(|write| write.node_id.as_str()).collect();
+        let mut tx = begin(self.pool, patience).await?;
+        let locked = lock::to_delete(&mut tx, &ids, patience).await?;
+        let present = revisions(&mut tx, &ids).await?;
+
+        let verdict = |(write, id): (&&DeregisterWrite, &&str)| match present.get(*id).copied() {
+            Some(_) if !locked.contains(*id) => Some(Step::Contended),
+            revision if !write.precondition.holds(revision) => {
+                Some(Step::Done(Err(StoreError::PreconditionFailed { present: revision })))
+            }
+            Some(_) => None,
+            None => Some(Step::Done(Err(StoreError::NotFound))),
+        };
+        let verdicts: Vec<Option<Step<()>>> = writes.iter().zip(&ids).map(verdict).collect();
+        let doomed: Vec<&str> =
+            ids.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none()).map(|(id, _)| *id).collect();
+        let gone: HashSet<String> = if doomed.is_empty() {
+            HashSet::new()
+        } else {
+            sqlx::query_scalar(DELETE).bind(&doomed).fetch_all(&mut *tx).await?.into_iter().collect()
+        };
+
+        let mut events = Events::default();
+        for (write, id) in writes.iter().zip(&ids).filter(|(_, id)| gone.contains(**id)) {
+            events.add(id, EventKind::Deregistered, "", &write.origin);
+        }
+        record(&mut tx, &events).await?;
+        tx.commit().await?;
+
+        let step = |(id, verdict): (&str, Option<Step<()>>)| match verdict {
+            Some(step) => step,
+            None if gone.contains(id) => Step::Done(Ok(())),
+            // A trigger of the user's own kept it.
+            None => Step::Done(Err(StoreError::Refused(Arc::new(sqlx::Error::RowNotFound)))),
+        };
+        Ok(ids.into_iter().zip(verdicts).map(step).collect())
+    }
+}
+
+/// For each item: `None` if it may be written, else what becomes of it.
+async fn verdicts(
+    tx: &mut Transaction<'_, Postgres>,
+    ids: &[&str],
+    conditions: &[&Precondition],
+    locked: &HashSet<String>,
+) -> Result<Vec<Option<Step<()>>>, sqlx::Error> {
+    if conditions.iter().all(|condition| **condition == Precondition::None) {
+        return Ok(ids.iter().map(|_| None).collect());
+    }
+    let present = revisions(tx, ids).await?;
+    let verdict = |(id, condition): (&&str, &&Precondition)| {
+        let revision = present.get(*id).copied();
+        if **condition == Precondition::None {
+            None
+        } else if revision.is_some() && !locked.contains(*id) {
+            Some(Step::Contended)
+        } else if condition.holds(revision) {
+            None
+        } else {
+            Some(Step::Done(Err(StoreError::PreconditionFailed { present: revision })))
+        }
+    };
+    Ok(ids.iter().zip(conditions).map(verdict).collect())
+}
