@@ -87,6 +87,7 @@ fn postgres_kind(code: &str) -> Kind {
         "53100" => Kind::Full,
         // query_canceled by statement_timeout, read_only_sql_transaction: a standby
         "57014" | "25006" => Kind::Unavailable,
+        _ if is_of_a_user(code) => Kind::Refused,
         _ => match code.get(..2) {
             // data exception, integrity constraint violation, with check option, raise_exception
             Some("22" | "23" | "44" | "P0") => Kind::Refused,
@@ -95,6 +96,14 @@ fn postgres_kind(code: &str) -> Kind {
             _ => Kind::Failed,
         },
     }
+}
+
+/// Whether a trigger of the user's own made the code up: PostgreSQL has no such class, and the standard leaves it to
+/// whoever wants it.
+fn is_of_a_user(code: &str) -> bool {
+    let class = code.get(..2).unwrap_or_default();
+    class.starts_with(|first| matches!(first, '5'..='9' | 'I'..='Z'))
+        && !matches!(class, "53" | "54" | "55" | "57" | "58" | "72" | "P0" | "XX")
 }
 
 /// By primary result code (sqlite.org/rescode.html).
@@ -122,6 +131,9 @@ mod tests {
             ("55P03", Kind::Contended),
             ("23514", Kind::Refused),
             ("P0001", Kind::Refused),
+            ("ONX07", Kind::Refused),
+            ("XX000", Kind::Failed),
+            ("54000", Kind::Failed),
             ("57P01", Kind::Unavailable),
             ("53300", Kind::Unavailable),
             ("53100", Kind::Full),

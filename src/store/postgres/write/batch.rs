@@ -78,7 +78,10 @@ pub(super) async fn run<B: Batch>(batch: &B, length: usize) -> Vec<Result<B::Don
             Err(Undone::Raced) => contended.extend(part),
             Err(Undone::Failed(error)) => {
                 let error = StoreError::from(error);
-                let of_one_item = matches!(error, StoreError::Refused(_) | StoreError::Contended);
+                // What the database says can be about one row even if we can't tell: row-level security speaks of
+                // missing rights.
+                let of_one_item =
+                    matches!(error, StoreError::Refused(_) | StoreError::Contended | StoreError::Failed(_));
                 if of_one_item && part.len() > 1 {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second.to_vec(), first.to_vec()]);

@@ -61,7 +61,7 @@ impl Batch for Registering<'_> {
         let mut numbered = Vec::new();
         for write in &wanted {
             let id = write.registration.node_id.as_str();
-            if let Some(row) = stored.get(id)
+            if let Some(Some(row)) = stored.get(id)
                 && let Some(kind) = row.event()
             {
                 events.add(id, kind, &row.changed, &write.origin);
@@ -72,7 +72,7 @@ impl Batch for Registering<'_> {
         tx.commit().await?;
 
         for (id, revision) in numbered.into_iter().zip(revisions) {
-            if let Some(row) = stored.get_mut(id) {
+            if let Some(Some(row)) = stored.get_mut(id) {
                 row.record.revision = revision;
             }
         }
@@ -80,7 +80,8 @@ impl Batch for Registering<'_> {
             Some(Step::Done(Err(error))) => Step::Done(Err(error)),
             Some(_) => Step::Contended,
             None => match stored.remove(id) {
-                Some(row) => Step::Done(Ok(row.into_registered())),
+                Some(Some(row)) => Step::Done(Ok(row.into_registered())),
+                Some(None) => Step::Done(Err(swallowed())),
                 None => Step::Contended,
             },
         };
@@ -131,11 +132,15 @@ impl Batch for Deregistering<'_> {
         let step = |(id, verdict): (&str, Option<Step<()>>)| match verdict {
             Some(step) => step,
             None if gone.contains(id) => Step::Done(Ok(())),
-            // A trigger of the user's own kept it.
-            None => Step::Done(Err(StoreError::Refused(Arc::new(sqlx::Error::RowNotFound)))),
+            None => Step::Done(Err(swallowed())),
         };
         Ok(ids.into_iter().zip(verdicts).map(step).collect())
     }
+}
+
+/// A trigger of the user's own left the row as it was, without an error.
+fn swallowed() -> StoreError {
+    StoreError::Refused(Arc::new(sqlx::Error::RowNotFound))
 }
 
 /// For each item: `None` if it may be written, else what becomes of it.

@@ -12,6 +12,7 @@ use crate::store::{RegisterWrite, Registered};
 
 /// The upsert of a batch. Rows that exist and were not locked before ($10) are left out. `existed` is exact for rows
 /// that were locked; for the others, neither `existed` nor `inserted` means that another transaction was faster.
+/// What was offered and not stored, a trigger of the user's own has swallowed.
 ///
 /// `record_image_ne` compares what is stored, byte by byte (manual, section 9.24.6): `1.0` and `1.00` are equal numbers, but not the same column.
 const UPSERT: &str = r#"
@@ -41,7 +42,8 @@ WITH input AS (
            updated_at = EXCLUDED.updated_at
     RETURNING n.*, xmax = 0 AS inserted
 )
-SELECT s.node_id, s.node_type, s.node_version, s.capabilities::text, s.endpoints::text, s.metadata::text,
+SELECT i.node_id AS offered, s.node_id IS NULL AS swallowed,
+       s.node_id, s.node_type, s.node_version, s.capabilities::text, s.endpoints::text, s.metadata::text,
        s.health_endpoint, s.last_heartbeat, s.registered_at, s.updated_at, s.ttl_seconds, s.maintenance,
        s.inserted, o.node_id IS NOT NULL AS existed, statement_timestamp() AS at,
        COALESCE((SELECT e.revision FROM node_events e
@@ -55,7 +57,7 @@ SELECT s.node_id, s.node_type, s.node_version, s.capabilities::text, s.endpoints
            CASE WHEN record_image_ne(ROW(s.metadata), ROW(o.metadata)) THEN 'metadata' END,
            CASE WHEN record_image_ne(ROW(s.health_endpoint), ROW(o.health_endpoint)) THEN 'health_endpoint' END,
            CASE WHEN record_image_ne(ROW(s.ttl_seconds), ROW(o.ttl_seconds)) THEN 'ttl_seconds' END) AS changed
-  FROM stored s LEFT JOIN old o ON o.node_id = s.node_id
+  FROM input i LEFT JOIN stored s ON s.node_id = i.node_id LEFT JOIN old o ON o.node_id = i.node_id
 "#;
 
 /// A row as the upsert left it.
@@ -81,11 +83,12 @@ impl Stored {
     }
 }
 
+/// What became of the rows that were offered: `None` if they were swallowed. Those that others hold were not offered.
 pub(super) async fn upsert(
     tx: &mut Transaction<'_, Postgres>,
     writes: &[&RegisterWrite],
     locked: &HashSet<String>,
-) -> Result<HashMap<String, Stored>, Undone> {
+) -> Result<HashMap<String, Option<Stored>>, Undone> {
     if writes.is_empty() {
         return Ok(HashMap::new());
     }
@@ -105,12 +108,17 @@ pub(super) async fn upsert(
         .await?;
     let mut stored = HashMap::with_capacity(rows.len());
     for row in &rows {
+        let offered: String = row.try_get("offered")?;
+        if row.try_get("swallowed")? {
+            stored.insert(offered, None);
+            continue;
+        }
         let existed: bool = row.try_get("existed")?;
         let row = decode_stored(row)?;
         if !existed && !row.inserted {
             return Err(Undone::Raced);
         }
-        stored.insert(row.record.node_id.as_str().to_owned(), row);
+        stored.insert(offered, Some(row));
     }
     Ok(stored)
 }
