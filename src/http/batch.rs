@@ -18,7 +18,7 @@ use super::query_string::QueryString;
 use crate::node::fault::Path;
 use crate::node::json::{Elements, elements, fields};
 use crate::node::registration::IdFrom;
-use crate::node::{Faults, Json as Value, NodeKey, Precondition, Registration};
+use crate::node::{Faults, Json as Value, NodeId, NodeKey, Precondition, Registration};
 use crate::registry::{DeregisterWrite, RegisterWrite, Registered, RegistryError};
 
 /// The most items in a batch of registrations or deregistrations.
@@ -178,10 +178,9 @@ fn id_of(item: &RawValue) -> Option<String> {
     let mut ignored = Faults::at_most(0);
     let given = fields(item.get(), &Path::Root, &mut ignored)?;
     let (_, value) = given.into_iter().find(|(name, _)| name == "node_id")?;
-    match Value::read(value, &Path::Root, &mut ignored) {
-        Value::String(id) => crate::node::NodeId::parse(&id).ok().map(|_| id),
-        _ => None,
-    }
+    // What is no string, or a string with a lone surrogate, is no id.
+    let id: String = serde_json::from_str(value.get()).ok()?;
+    NodeId::parse(&id).ok().map(|_| id)
 }
 
 /// Nodes to deregister
@@ -256,14 +255,16 @@ fn read_ids(body: &RawValue) -> Result<BTreeMap<String, Option<NodeKey>>, Proble
     let root = Path::Root;
     let at = root.member("node_ids");
     for (index, item) in found.items.iter().enumerate() {
-        let mut of_text = Faults::at_most(0);
-        match Value::read(item, &at.element(index), &mut of_text) {
-            // What is no text that the database can hold is the id of nobody.
-            Value::String(id) => {
-                let key = if of_text.count() == 0 { NodeKey::new(&*id) } else { None };
-                ids.insert(id, key);
-            }
-            other => faults.at(&at.element(index), format!("must be a string, not {}", other.kind())),
+        let place = at.element(index);
+        if let Ok(id) = serde_json::from_str::<String>(item.get()) {
+            let key = NodeKey::new(&*id);
+            ids.insert(id, key);
+            continue;
+        }
+        match Value::read(item, &place, &mut Faults::at_most(0)) {
+            // Its text may be the id of another node, and it can't be repeated in an answer.
+            Value::String(_) => faults.at(&place, "must not contain a surrogate without its other half"),
+            other => faults.at(&place, format!("must be a string, not {}", other.kind())),
         }
     }
     if faults.is_empty() { Ok(ids) } else { Err(Problem::faults(faults)) }
