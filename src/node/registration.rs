@@ -280,10 +280,12 @@ fn read_url(value: &RawValue, path: &Path<'_>, faults: &mut Faults) -> Option<St
     let needs_repair = text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\');
     let lower = text.get(..8).unwrap_or(&text).to_ascii_lowercase();
     let absolute = lower.starts_with("http://") || lower.starts_with("https://");
+    let authority = text.split('/').nth(2).unwrap_or_default();
+    let authority = authority.split(['?', '#']).next().unwrap_or_default();
+    // Without an authority, the parser takes the first segment of the path for the host.
+    let needs_repair = needs_repair || authority.is_empty();
     match url::Url::parse(&text) {
         Ok(url) if absolute && !needs_repair && url.has_host() => {
-            let authority = text.split('/').nth(2).unwrap_or_default();
-            let authority = authority.split(['?', '#']).next().unwrap_or_default();
             if authority.contains('@') {
                 faults.at(path, "must not contain a user name or password");
             }
@@ -401,6 +403,8 @@ mod tests {
             "h:80",
             "/p",
             "http://",
+            "http:///p",
+            "http://?q",
             "http:h",
             "http:/h",
             "http://u:p@h/",
