@@ -2,10 +2,11 @@
 
 pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod raw;
 pub(crate) mod server;
 
 pub(crate) use database::TestDatabase;
-pub(crate) use server::{Backend, TestServer, node};
+pub(crate) use server::{Answer, Backend, TestServer, encoded, ids_of, node, places_of};
 
 /// Makes a test for each store of every function that is named: `async fn name(server: &TestServer)`.
 macro_rules! on_both_stores {

@@ -141,6 +141,13 @@ impl TestServer {
         assert_eq!(answer.status, 200, "{query}: {}", answer.text);
         ids_of(&answer.json())
     }
+
+    /// All that is registered, as text: to compare before and after.
+    pub(crate) async fn everything(&self) -> String {
+        let answer = self.get("/v1/nodes?limit=1000").await;
+        assert_eq!((answer.status, &answer.json()["next_cursor"]), (200, &Value::Null), "one page holds all");
+        answer.text
+    }
 }
 
 impl Drop for TestServer {
@@ -161,7 +168,12 @@ pub(crate) fn ids_of(page: &Value) -> Vec<String> {
 
 /// The path of a node: everything but letters and digits is percent-encoded.
 pub(crate) fn node(id: &str) -> String {
-    format!("/v1/nodes/{}", percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC))
+    format!("/v1/nodes/{}", encoded(id))
+}
+
+/// A text for a path or a query string: everything but letters and digits is percent-encoded.
+pub(crate) fn encoded(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// An answer, read to its end.
@@ -199,14 +211,19 @@ impl Answer {
         assert_eq!(body["status"], status);
         assert_eq!(body["correlation_id"].as_str(), self.header("x-correlation-id"));
         assert!(body["title"].is_string() && body["detail"].is_string());
-        let place = |error: &Value| match (&error["pointer"], &error["parameter"], &error["header"]) {
-            (Value::String(pointer), Value::Null, Value::Null) => pointer.clone(),
-            (Value::Null, Value::String(parameter), Value::Null) => format!("?{parameter}"),
-            (Value::Null, Value::Null, Value::String(header)) => format!("{header}:"),
-            _ => panic!("an error has one place: {error}"),
-        };
-        body["errors"].as_array().unwrap().iter().map(place).collect()
+        places_of(&body)
     }
+}
+
+/// The places of all that a problem names, such as `/node_type`, `?limit` or `If-Match:`.
+pub(crate) fn places_of(problem: &Value) -> Vec<String> {
+    let place = |error: &Value| match (&error["pointer"], &error["parameter"], &error["header"]) {
+        (Value::String(pointer), Value::Null, Value::Null) => pointer.clone(),
+        (Value::Null, Value::String(parameter), Value::Null) => format!("?{parameter}"),
+        (Value::Null, Value::Null, Value::String(header)) => format!("{header}:"),
+        _ => panic!("an error has one place: {error}"),
+    };
+    problem["errors"].as_array().unwrap().iter().map(place).collect()
 }
 
 #[derive(clap::Parser)]
