@@ -4,6 +4,7 @@ pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod raw;
 pub(crate) mod server;
+pub(crate) mod sql;
 
 pub(crate) use database::TestDatabase;
 pub(crate) use server::{Answer, Backend, TestServer, encoded, ids_of, node, places_of};
