@@ -123,6 +123,7 @@ impl From<Fault> for ErrorBody {
         let mut body = Self { pointer: None, parameter: None, header: None, detail: fault.detail };
         match fault.place {
             Place::Pointer(pointer) => body.pointer = Some(pointer),
+            Place::PathParameter(name) => body.parameter = Some(name.to_owned()),
             Place::Parameter(name) => body.parameter = Some(name),
             Place::Header(name) => body.header = Some(name.to_owned()),
         }
@@ -146,9 +147,8 @@ impl Problem {
         let errors = faults.into_vec();
         // An id in the path is part of the registration.
         let of_body = |fault: &Fault| match &fault.place {
-            Place::Pointer(_) => true,
-            Place::Parameter(name) => name == super::path::NODE_ID,
-            Place::Header(_) => false,
+            Place::Pointer(_) | Place::PathParameter(_) => true,
+            Place::Parameter(_) | Place::Header(_) => false,
         };
         let kind = if errors.iter().all(of_body) { &VALIDATION } else { &INVALID_REQUEST };
         let detail =
@@ -158,7 +158,7 @@ impl Problem {
 
     pub(super) fn undecodable_path() -> Self {
         let fault = Fault {
-            place: Place::Parameter(super::path::NODE_ID.to_owned()),
+            place: Place::PathParameter(super::path::NODE_ID),
             detail: "must be percent-encoded UTF-8".to_owned(),
         };
         Self { errors: vec![fault], ..Self::new(&INVALID_REQUEST, "1 rule is broken") }

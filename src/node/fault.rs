@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 pub enum Place {
     /// A JSON Pointer (RFC 6901) into the body.
     Pointer(String),
-    /// The name of a parameter of the path or the query string.
+    /// The name of a parameter of the path.
+    PathParameter(&'static str),
+    /// The name of a parameter of the query string.
     Parameter(String),
     /// The name of a header field.
     Header(&'static str),

@@ -141,7 +141,7 @@ impl Registration {
             IdFrom::Path(id) => NodeId::parse(id)
                 .map_err(|broken| {
                     for rule in broken {
-                        faults.add(Place::Parameter("node_id".to_owned()), rule);
+                        faults.add(Place::PathParameter("node_id"), rule);
                     }
                 })
                 .ok(),
@@ -327,6 +327,7 @@ mod tests {
                 .into_iter()
                 .map(|fault| match fault.place {
                     Place::Pointer(pointer) => pointer,
+                    Place::PathParameter(name) => format!("{{{name}}}"),
                     Place::Parameter(name) => format!("?{name}"),
                     Place::Header(name) => name.to_owned(),
                 })
@@ -367,7 +368,7 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert_eq!(read("{}", IdFrom::Body).unwrap_err(), ["/node_type", "/node_id"]);
-        assert_eq!(read("{}", IdFrom::Path(" ")).unwrap_err(), ["?node_id", "/node_type"]);
+        assert_eq!(read("{}", IdFrom::Path(" ")).unwrap_err(), ["{node_id}", "/node_type"]);
         assert_eq!(faults("[]"), [""]);
     }
 
