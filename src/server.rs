@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -68,7 +69,13 @@ impl Server {
             tracing::info!("stopping: requests in flight finish");
             told.cancel();
         };
-        let serve = axum::serve(self.listener, self.router).with_graceful_shutdown(graceful);
+        // Small answers are sent at once, and not held back to be sent with others (Nagle's algorithm).
+        let listener = self.listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "a connection goes without TCP_NODELAY");
+            }
+        });
+        let serve = axum::serve(listener, self.router).with_graceful_shutdown(graceful);
         let limit = async {
             stopping.cancelled().await;
             tokio::time::sleep(self.shutdown_timeout).await;
