@@ -3,6 +3,7 @@
 //! A row that somebody else holds is not waited for: the batch goes on without it, and the row goes a side way of its
 //! own, with its own time limit. A batch that fails for another reason is halved until the item that fails is alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,6 +32,8 @@ pub(super) enum Step<T> {
 pub(super) enum Undone {
     /// Another transaction was faster: the same again will come out differently.
     Raced,
+    /// The lock of the revisions was not to be had in time. That concerns everybody, and no row in particular.
+    NoNumbers(sqlx::Error),
     Failed(sqlx::Error),
 }
 
@@ -40,10 +43,15 @@ impl From<sqlx::Error> for Undone {
     }
 }
 
-/// Whether to wait for rows that others hold.
+/// Whether to wait for rows that others hold. Rows that others have inserted can't be skipped, and are waited for a
+/// little anyway.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
+    /// No, and hardly for those that can't be skipped.
+    Hasty,
+    /// No.
     None,
+    /// Yes.
     Some,
 }
 
@@ -56,13 +64,14 @@ pub(super) trait Batch: Sync {
 }
 
 pub(super) async fn run<B: Batch>(batch: &B, length: usize) -> Vec<Result<B::Done, StoreError>> {
-    let deadline = Instant::now() + PATIENCE;
     let mut results: Vec<Option<Result<B::Done, StoreError>>> = (0..length).map(|_| None).collect();
     let mut contended = Vec::new();
     let mut races = 0;
-    let mut parts = if length == 0 { Vec::new() } else { vec![(0..length).collect::<Vec<_>>()] };
-    while let Some(part) = parts.pop() {
-        match batch.attempt(&part, Patience::None).await {
+    let give_up = Instant::now() + PATIENCE;
+    let mut parts =
+        if length == 0 { Vec::new() } else { vec![((0..length).collect::<Vec<_>>(), Patience::None)] };
+    while let Some((part, patience)) = parts.pop() {
+        match batch.attempt(&part, patience).await {
             Ok(steps) => {
                 for (item, step) in part.iter().zip(steps) {
                     match step {
@@ -73,18 +82,27 @@ pub(super) async fn run<B: Batch>(batch: &B, length: usize) -> Vec<Result<B::Don
             }
             Err(Undone::Raced) if races < MAX_RACES => {
                 races += 1;
-                parts.push(part);
+                parts.push((part, patience));
             }
             Err(Undone::Raced) => contended.extend(part),
+            Err(Undone::NoNumbers(error)) => {
+                let error = StoreError::Unavailable(Arc::new(error));
+                for item in part.into_iter().chain(parts.drain(..).flat_map(|(part, _)| part)) {
+                    results[item] = Some(Err(error.clone()));
+                }
+            }
             Err(Undone::Failed(error)) => {
                 let error = StoreError::from(error);
                 // What the database says can be about one row even if we can't tell: row-level security speaks of
                 // missing rights.
                 let of_one_item =
                     matches!(error, StoreError::Refused(_) | StoreError::Contended | StoreError::Failed(_));
-                if of_one_item && part.len() > 1 {
+                let in_time = Instant::now() < give_up;
+                if of_one_item && part.len() > 1 && in_time {
+                    let patience =
+                        if matches!(error, StoreError::Contended) { Patience::Hasty } else { patience };
                     let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second.to_vec(), first.to_vec()]);
+                    parts.extend([(second.to_vec(), patience), (first.to_vec(), patience)]);
                 } else if matches!(error, StoreError::Contended) {
                     contended.extend(part);
                 } else {
@@ -95,6 +113,7 @@ pub(super) async fn run<B: Batch>(batch: &B, length: usize) -> Vec<Result<B::Don
             }
         }
     }
+    let deadline = Instant::now() + PATIENCE;
     let side_ways =
         stream::iter(contended).map(|item| async move { (item, wait_for(batch, item, deadline).await) });
     let mut side_ways = side_ways.buffer_unordered(SIDE_WAYS);
@@ -117,6 +136,7 @@ async fn wait_for<B: Batch>(batch: &B, item: usize, deadline: Instant) -> Result
                 _ => StoreError::Contended,
             },
             Ok(Err(Undone::Raced)) => StoreError::Contended,
+            Ok(Err(Undone::NoNumbers(error))) => return Err(StoreError::Unavailable(Arc::new(error))),
             Ok(Err(Undone::Failed(error))) => StoreError::from(error),
         };
         if !matches!(error, StoreError::Contended) || Instant::now() + PAUSE >= deadline {

@@ -2,6 +2,7 @@
 
 use sqlx::{Postgres, Row as _, Transaction};
 
+use super::batch::Undone;
 use crate::node::{EventKind, Origin, Revision};
 
 /// The advisory lock may be waited for longer than a row: whoever holds it is committing.
@@ -48,11 +49,11 @@ impl<'a> Events<'a> {
 pub(super) async fn record(
     tx: &mut Transaction<'_, Postgres>,
     events: &Events<'_>,
-) -> Result<Vec<Revision>, sqlx::Error> {
+) -> Result<Vec<Revision>, Undone> {
     if events.node_ids.is_empty() {
         return Ok(Vec::new());
     }
-    sqlx::query(LOCK_REVISIONS).execute(&mut **tx).await?;
+    sqlx::query(LOCK_REVISIONS).execute(&mut **tx).await.map_err(no_numbers)?;
     let row = sqlx::query(RECORD)
         .bind(&events.node_ids)
         .bind(&events.kinds)
@@ -63,4 +64,13 @@ pub(super) async fn record(
         .await?;
     let revisions: Vec<i64> = row.try_get("revisions")?;
     Ok(revisions.into_iter().filter_map(Revision::new).collect())
+}
+
+fn no_numbers(error: sqlx::Error) -> Undone {
+    // lock_not_available
+    if error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03") {
+        Undone::NoNumbers(error)
+    } else {
+        Undone::Failed(error)
+    }
 }

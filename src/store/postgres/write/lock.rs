@@ -13,6 +13,10 @@ use crate::store::postgres::decode;
 /// triggers leave the events of these transactions to us.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
                      SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '250ms'";
+/// For the parts of a batch that met a row which another transaction has inserted and not committed: such rows can't
+/// be skipped, and each is found at the price of some waits. Who waits too little here still goes the side way.
+const BEGIN_HASTY: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+                           SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '10ms'";
 const BEGIN_PATIENT: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
                              SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '2s'";
 
@@ -41,7 +45,12 @@ pub(super) async fn begin(
     pool: &PgPool,
     patience: Patience,
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    pool.begin_with(if patience == Patience::None { BEGIN } else { BEGIN_PATIENT }).await
+    let begin = match patience {
+        Patience::Hasty => BEGIN_HASTY,
+        Patience::None => BEGIN,
+        Patience::Some => BEGIN_PATIENT,
+    };
+    pool.begin_with(begin).await
 }
 
 /// Locks rows to update them: those that exist, and without patience only those that nobody else holds.
@@ -50,7 +59,7 @@ pub(super) async fn to_update(
     ids: &[&str],
     patience: Patience,
 ) -> Result<HashSet<String>, sqlx::Error> {
-    locked(tx, if patience == Patience::None { LOCK_FREE } else { LOCK_ALL }, ids).await
+    locked(tx, if patience == Patience::Some { LOCK_ALL } else { LOCK_FREE }, ids).await
 }
 
 /// The same to delete them.
@@ -59,7 +68,7 @@ pub(super) async fn to_delete(
     ids: &[&str],
     patience: Patience,
 ) -> Result<HashSet<String>, sqlx::Error> {
-    locked(tx, if patience == Patience::None { LOCK_FREE_TO_DELETE } else { LOCK_ALL_TO_DELETE }, ids).await
+    locked(tx, if patience == Patience::Some { LOCK_ALL_TO_DELETE } else { LOCK_FREE_TO_DELETE }, ids).await
 }
 
 async fn locked(
