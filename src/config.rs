@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::store::postgres::PostgresStore;
 
-/// The settings as they were given. Text: what is wrong with them is said of all at once, by [`Settings::check`].
+/// The settings as they were given. Text: what is wrong with them is said of all at once, by [`RawSettings::check`].
 #[derive(Debug, Clone, Default, Args)]
 pub struct RawSettings {
     /// Database: `sqlite://FILE` (made if missing) or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`

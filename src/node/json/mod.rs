@@ -32,13 +32,13 @@ pub enum Json {
     Null,
     /// `true` or `false`
     Bool(bool),
-    /// A number in plain decimal form, see [`decimal::plain`].
+    /// A number in plain decimal form, see [`crate::node::decimal::plain`].
     Number(String),
     /// A string, which has no U+0000 in it.
     String(String),
     /// An array.
     Array(Vec<Json>),
-    /// An object: keys are unique and in the order of `jsonb`, see [`key_order`].
+    /// An object: keys are unique and in the order of `jsonb`, the shorter first.
     Object(Vec<(String, Json)>),
 }
 

@@ -12,8 +12,8 @@ const MAX_COLUMN_BYTES: usize = 64 * 1024;
 /// can save (`\u0041` is six bytes for one).
 const MAX_COLUMN_SOURCE_BYTES: usize = 6 * MAX_COLUMN_BYTES;
 
-/// A JSON object that a column may hold by the rules of registration: at most [`MAX_COLUMN_BYTES`] and
-/// [`MAX_LEVELS`], and nothing that `jsonb` can't hold. Kept as compact text, in the form in which `jsonb` shows it.
+/// A JSON object that a column may hold by the rules of registration: at most 64 KiB and 32 levels,
+/// and nothing that `jsonb` can't hold. Kept as compact text, in the form in which `jsonb` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JsonObject(JsonText);
 

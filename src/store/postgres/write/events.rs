@@ -68,7 +68,11 @@ pub(super) async fn record(
 
 fn no_numbers(error: sqlx::Error) -> Undone {
     // lock_not_available
-    if error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03") {
+    if error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| code == "55P03")
+    {
         Undone::NoNumbers(error)
     } else {
         Undone::Failed(error)
