@@ -51,10 +51,10 @@ pub enum OpenError {
     /// Another process has it.
     #[error("{} belongs to another server process; an SQLite file can have only one", .0.display())]
     InUse(PathBuf),
-    /// The lock file beside it can't be made or locked.
-    #[error("{} can't be locked", path.display())]
+    /// It can't be made, or the lock file beside it can't be made or locked.
+    #[error("{} can't be made or locked", path.display())]
     Lock {
-        /// The lock file.
+        /// Which of the two.
         path: PathBuf,
         /// What the operating system said.
         #[source]
@@ -116,15 +116,13 @@ impl SqliteStore {
 /// Locks a file beside the database. Not the database itself: closing any other handle of it would drop SQLite's own
 /// locks on it (sqlite.org/howtocorrupt.html, section 2.2).
 fn lock(database: &Path) -> Result<File, OpenError> {
-    // Two names of one file must not be two locks.
-    let resolved =
-        database.canonicalize().unwrap_or_else(|_| match (database.parent(), database.file_name()) {
-            (Some(folder), Some(name)) => {
-                folder.canonicalize().map_or_else(|_| database.to_owned(), |to| to.join(name))
-            }
-            _ => database.to_owned(),
-        });
-    let mut name = resolved.into_os_string();
+    // Two names of one file must not be two locks. A link to a file that isn't there yet can be followed only once it
+    // is: SQLite takes an empty file for a new database.
+    let unresolved = |source| OpenError::Lock { path: database.to_owned(), source };
+    if !database.exists() {
+        OpenOptions::new().create(true).append(true).open(database).map_err(unresolved)?;
+    }
+    let mut name = database.canonicalize().map_err(unresolved)?.into_os_string();
     name.push(".lock");
     let path = PathBuf::from(name);
     let failed = |source| OpenError::Lock { path: path.clone(), source };
