@@ -57,6 +57,9 @@ SELECT 'the right to USAGE on sequence node_events_revision_seq is missing'
 UNION ALL
 SELECT 'function onex_registry_lock_revisions() is missing'
  WHERE to_regprocedure('onex_registry_lock_revisions()') IS NULL
+UNION ALL
+SELECT 'the right to EXECUTE on function onex_registry_lock_revisions() is missing'
+ WHERE NOT has_function_privilege(to_regprocedure('onex_registry_lock_revisions()')::oid, 'EXECUTE')
 ";
 
 /// Triggers that are missing or disabled: plain SQL writers go on, but their changes are no events.
