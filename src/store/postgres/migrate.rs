@@ -15,8 +15,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Any number that nobody else is likely to use for `pg_advisory_xact_lock(bigint)`; all versions use the same.
 const LOCK: i64 = 0x6F6E_6578_2D72_6567;
 
-/// `ALTER TABLE` behind an idle reader blocks everybody who comes after it, so it gives up soon.
-const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '1s'";
+/// `ALTER TABLE` behind an idle reader blocks everybody who comes after it, so it gives up soon. Who has waited for
+/// another server to migrate must see what it did, whatever the default of the database is.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '1s'";
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS onex_registry_migrations (
     version BIGINT PRIMARY KEY,
@@ -162,8 +163,10 @@ pub fn script() -> String {
         format!("INSERT INTO onex_registry_migrations (version, name) VALUES ({version}, '{name}') ON CONFLICT DO NOTHING;\n")
     });
     [
-        "-- The tables of onex-registry. Run as their future owner, for example with psql -f.\nBEGIN;\n\n"
+        "-- The tables of onex-registry. Run as their future owner, for example with psql -f.\n\
+         BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;\n"
             .to_owned(),
+        format!("{FOLLOW_THE_TABLE};\n\n"),
         statements.collect(),
         format!("{BOOKKEEPING};\n"),
         marks.collect(),
