@@ -53,15 +53,16 @@ struct RegistrationResultBody {
     #[schema(minimum = 0)]
     index: usize,
     /// Its id, if it has a valid one
-    #[schema(example = "node_auth_gate_compute")]
+    #[schema(required = true, example = "node_auth_gate_compute")]
     node_id: Option<String>,
     /// What it would have been answered alone: 201 new, 200 again, else the status of the problem
     #[schema(example = 201)]
     status: u16,
     /// The revision of its registration
-    #[schema(minimum = 0, example = 42)]
+    #[schema(required = true, minimum = 0, example = 42)]
     revision: Option<i64>,
     /// What is wrong with it
+    #[schema(required = true)]
     problem: Option<ProblemBody>,
 }
 

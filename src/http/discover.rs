@@ -79,6 +79,7 @@ pub(super) struct PageBody<'a> {
     #[schema(minimum = 0, example = 115)]
     revision: i64,
     /// Where the next page begins; null at the end, and only there. A page may end early to stay below 4 MiB
+    #[schema(required = true)]
     next_cursor: Option<String>,
 }
 

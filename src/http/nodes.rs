@@ -1,5 +1,7 @@
 //! One node: register, get, deregister.
 
+use std::collections::BTreeMap;
+
 use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -36,23 +38,23 @@ use crate::registry::{DeregisterWrite, RegisterWrite};
 }))]
 #[allow(dead_code, reason = "describes in the document what `Registration::read` reads")]
 pub(super) struct RegistrationBody {
-    /// The id; may be left out, else it must equal the path's
-    #[schema(min_length = 1, max_length = 255)]
+    /// The id. Where the path has it, it may be left out, else it must equal the path's
+    #[schema(min_length = 1, max_length = 255, nullable = false)]
     node_id: Option<String>,
     #[schema(inline)]
     node_type: NodeTypeName,
     /// Semantic version (`SemVer` 2.0)
-    #[schema(max_length = 50, default = "1.0.0")]
+    #[schema(max_length = 50, default = "1.0.0", nullable = false)]
     node_version: Option<String>,
     /// What the node can do. At most 64 KiB as compact JSON, and 32 levels deep
-    #[schema(value_type = Object, default = json!({}))]
-    capabilities: Option<()>,
+    #[schema(default = json!({}), required = false)]
+    capabilities: BTreeMap<String, serde_json::Value>,
     /// Endpoint name to URL or `host:port`. At most 64 KiB as compact JSON
-    #[schema(default = json!({}))]
-    endpoints: std::collections::BTreeMap<String, String>,
+    #[schema(default = json!({}), required = false)]
+    endpoints: BTreeMap<String, String>,
     /// Tags, labels, environment, region. At most 64 KiB as compact JSON, and 32 levels deep
-    #[schema(value_type = Object, default = json!({}))]
-    metadata: Option<()>,
+    #[schema(default = json!({}), required = false)]
+    metadata: BTreeMap<String, serde_json::Value>,
     /// URL of its health check: absolute, http or https, without user info
     #[schema(max_length = 512)]
     health_endpoint: Option<String>,

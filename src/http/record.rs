@@ -28,10 +28,10 @@ pub(super) struct RecordBody<'a> {
     #[schema(value_type = Value, example = json!({"environment": "dev"}))]
     metadata: &'a JsonText,
     /// URL of its health check
-    #[schema(example = "http://127.0.0.1:20003/health")]
+    #[schema(required = true, example = "http://127.0.0.1:20003/health")]
     health_endpoint: Option<&'a str>,
     /// Last successful health check or heartbeat; null if never
-    #[schema(value_type = Option<String>, example = "2026-07-01T12:00:00.000000Z")]
+    #[schema(required = true, value_type = Option<String>, example = "2026-07-01T12:00:00.000000Z")]
     last_heartbeat: Option<Shown>,
     /// First registration; re-registration keeps it. RFC 3339 in UTC with six decimals
     #[schema(value_type = String, example = "2026-07-01T12:00:00.000000Z")]
@@ -40,9 +40,10 @@ pub(super) struct RecordBody<'a> {
     #[schema(value_type = String, example = "2026-07-01T12:00:00.000000Z")]
     updated_at: Shown,
     /// TTL of the node; null: the server's
-    #[schema(example = 60)]
+    #[schema(required = true, example = 60)]
     ttl_seconds: Option<i64>,
     /// Why the node is out of service; null if it is in service
+    #[schema(required = true)]
     maintenance: Option<&'a str>,
     /// healthy, stale, unknown or maintenance; derived from the last heartbeat and the TTL
     #[schema(value_type = StatusName)]

@@ -1,0 +1,155 @@
+//! Every answer that can be provoked is as the document says.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Document, Operation};
+use crate::harness::{Answer, Backend, TestServer, node};
+
+on_both_stores!(every_answer_is_as_documented, a_record_and_a_result_have_all_their_fields_even_if_null);
+
+/// What only a database that is away, slow or full answers, or a client that is slow.
+const NOT_PROVOKED_HERE: [&str; 5] = ["408", "500", "503", "504", "507"];
+
+/// Asks, checks the answers, and remembers which were seen.
+struct Client<'s> {
+    server: &'s TestServer,
+    document: Document,
+    seen: BTreeSet<(String, String)>,
+}
+
+impl Client<'_> {
+    async fn ask(&mut self, call: &Operation, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        let method = Method::from_bytes(call.method.to_uppercase().as_bytes()).unwrap();
+        let mut request = self.server.request(method, path);
+        if call.request().is_some() {
+            let given = headers.iter().any(|(name, _)| *name == "content-type");
+            request = request.body(body.to_owned());
+            request = if given { request } else { request.header("content-type", "application/json") };
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = Answer::of(request).await;
+        call.check(&self.document, &answer);
+        self.seen.insert((call.id().to_owned(), answer.status.to_string()));
+        answer
+    }
+}
+
+async fn every_answer_is_as_documented(server: &TestServer) {
+    let mut client = Client { server, document: Document::read(), seen: BTreeSet::new() };
+    let calls = client.document.operations();
+    let call = |method: &str, path: &str| Document::read().operation(method, path);
+
+    let effect =
+        r#"{"node_type":"effect","node_version":"1.2.3","ttl_seconds":60,"health_endpoint":"http://h/"}"#;
+    let with_id = r#"{"node_id":"a/b","node_type":"effect"}"#;
+    let never = [("if-match", "\"0.0\"")];
+    for (call, path, body) in [
+        (call("put", "/v1/nodes/{node_id}"), node("n"), effect),
+        (call("post", "/v1/nodes"), "/v1/nodes".to_owned(), with_id),
+    ] {
+        for alive in ["", "?alive=true"] {
+            client.ask(&call, &format!("{path}{alive}"), body, &[]).await;
+        }
+        client.ask(&call, &path, body, &never).await;
+        client.ask(&call, &path, body, &[("if-none-match", "*")]).await;
+        client.ask(&call, &path, body, &[("if-match", "x")]).await;
+    }
+    for (call, path) in
+        [(call("get", "/v1/nodes/{node_id}"), node("n")), (call("get", "/v1/nodes"), "/v1/nodes".into())]
+    {
+        let found = client.ask(&call, &path, "", &[]).await;
+        let tag = found.header("etag").unwrap();
+        client.ask(&call, &path, "", &[("if-none-match", tag)]).await;
+        client.ask(&call, &format!("{path}?consistency=strong"), "", &[]).await;
+        client.ask(&call, &format!("{path}?colour=red"), "", &[]).await;
+    }
+    client.ask(&call("get", "/v1/nodes"), "/v1/nodes?limit=1", "", &[]).await;
+    client.ask(&call("get", "/v1/nodes/{node_id}"), &node("nobody"), "", &[]).await;
+    let batch = json!({"nodes": [
+        {"node_id": "m", "node_type": "reducer"}, {"node_id": "m", "node_type": "reducer"}, {"node_id": ""}, 1
+    ]});
+    client.ask(&call("post", "/v1/batch/nodes"), "/v1/batch/nodes", &batch.to_string(), &[]).await;
+    let ids = json!({"node_ids": ["m", "nobody", "\0"]});
+    client.ask(&call("post", "/v1/batch/deregister"), "/v1/batch/deregister", &ids.to_string(), &[]).await;
+    let delete = call("delete", "/v1/nodes/{node_id}");
+    client.ask(&delete, &node("n"), "", &never).await;
+    client.ask(&delete, &format!("{}?colour=red", node("n")), "", &[]).await;
+    for _ in 0..2 {
+        client.ask(&delete, &node("n"), "", &[]).await;
+    }
+    for path in ["/livez", "/readyz", "/openapi.json"] {
+        client.ask(&call("get", path), path, "", &[]).await;
+    }
+    for call in calls.iter().filter(|call| call.request().is_some()) {
+        let path = call.path.replace("{node_id}", "n");
+        let limit = if call.id() == "registerNodes" { 16 } else { 2 } * 1024 * 1024;
+        for (body, headers) in [
+            ("{", &[][..]),
+            ("[]", &[]),
+            ("{}", &[("content-type", "text/plain")]),
+            (&" ".repeat(limit + 1), &[]),
+        ] {
+            client.ask(call, &path, body, headers).await;
+        }
+    }
+
+    let documented: BTreeSet<(String, String)> = calls
+        .iter()
+        .flat_map(|call| {
+            let statuses = call.body["responses"].as_object().unwrap().keys();
+            statuses.map(|status| (call.id().to_owned(), status.clone())).collect::<Vec<_>>()
+        })
+        .filter(|(_, status)| !NOT_PROVOKED_HERE.contains(&status.as_str()))
+        .collect();
+    let missing: Vec<_> = documented.difference(&client.seen).collect();
+    assert!(missing.is_empty(), "documented and never seen: {missing:?}");
+}
+
+async fn a_record_and_a_result_have_all_their_fields_even_if_null(server: &TestServer) {
+    let document = Document::read();
+    let expected = |name: &str| -> Vec<String> {
+        let schema = &document.0["components"]["schemas"][name];
+        let mut required: Vec<String> = schema["required"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect();
+        required.sort();
+        let properties: Vec<String> = schema["properties"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(required, properties, "{name}: null fields are present, not left out");
+        required
+    };
+    let keys = |object: &Value| -> Vec<String> { object.as_object().unwrap().keys().cloned().collect() };
+    let record = server.register("n", r#"{"node_type":"effect"}"#).await;
+    assert_eq!(keys(&record), expected("NodeRecord"));
+    let page = server.get("/v1/nodes").await.json();
+    assert_eq!((keys(&page), keys(&page["nodes"][0])), (expected("NodePage"), expected("NodeRecord")));
+    let batch = server.post("/v1/batch/nodes", r#"{"nodes":[1,{"node_id":"n","node_type":"effect"}]}"#).await;
+    for result in batch.json()["results"].as_array().unwrap() {
+        assert_eq!(keys(result), expected("RegistrationResult"));
+    }
+    assert_eq!(keys(&batch.json()["results"][0]["problem"]), expected("Problem"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_body_is_answered_as_documented() {
+    let server = TestServer::start_with(Backend::Sqlite, &["--body-timeout=50ms"]).await;
+    let document = Document::read();
+    for call in document.operations().iter().filter(|call| call.request().is_some()) {
+        let path = call.path.replace("{node_id}", "n");
+        let request = format!(
+            "{} {path} HTTP/1.1\r\nHost: registry\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n",
+            call.method.to_uppercase()
+        );
+        let answer = server.bytes(request.into_bytes()).await;
+        assert_eq!(answer.status, 408);
+        call.check(&document, &answer);
+    }
+    server.stop().await;
+}
