@@ -139,7 +139,7 @@ async fn a_record_and_a_result_have_all_their_fields_even_if_null(server: &TestS
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_body_is_answered_as_documented() {
-    let server = TestServer::start_with(Backend::Sqlite, &["--body-timeout=50ms"]).await;
+    let server = TestServer::start_with(Backend::Sqlite, &["--body-timeout=100ms"]).await;
     let document = Document::read();
     for call in document.operations().iter().filter(|call| call.request().is_some()) {
         let path = call.path.replace("{node_id}", "n");

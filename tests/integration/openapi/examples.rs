@@ -52,9 +52,12 @@ async fn every_example_is_accepted(server: &TestServer) {
             }
             let answer = Answer::of(request).await;
             assert!(answer.status < 300, "{} {path}{query}: {}", call.method, answer.text);
-            for result in answer.text.contains("results").then(|| answer.json()).iter() {
-                let items = result["results"].as_array().unwrap();
-                assert!(items.iter().all(|item| item["problem"].is_null()), "{result}");
+            if call.id() == "registerNodes" {
+                let results = answer.json()["results"].take();
+                assert!(
+                    results.as_array().unwrap().iter().all(|item| item["problem"].is_null()),
+                    "{results}"
+                );
             }
         }
     }
@@ -90,13 +93,11 @@ async fn a_field_that_is_not_required_may_be_left_out_and_no_other(server: &Test
         let mut body = example.clone();
         body.as_object_mut().unwrap().remove(field);
         let answer = server.put(&node("n"), &body).await;
-        let expected = if required.contains(&json!(field)) { 422 } else { 200 };
-        assert_eq!(answer.status.max(200) / 100 * 100, expected / 100 * 100, "{field}: {}", answer.text);
+        assert_eq!(answer.status == 422, required.contains(&json!(field)), "{field}: {}", answer.text);
+        assert!(answer.status == 422 || answer.status < 300, "{field}: {}", answer.text);
     }
-    let least: Value = required
-        .iter()
-        .map(|field| (field.as_str().unwrap().to_owned(), example[field.as_str().unwrap()].clone()))
-        .collect();
+    let mut least = example;
+    least.as_object_mut().unwrap().retain(|field, _| required.contains(&json!(field)));
     let record = server.register("least", &least).await;
     for (field, property) in schema["properties"].as_object().unwrap() {
         if let Some(default) = property.get("default") {
