@@ -98,7 +98,11 @@ fn load_dotenv() -> anyhow::Result<()> {
 
 fn print(text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
-    std::io::stdout().write_all(text.as_bytes()).context("can't write to the standard output")
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("can't write to the standard output"),
+    }
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
@@ -108,8 +112,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     {
         tracing::warn!(name, "there is no such setting; is it misspelled?");
     }
-    let stop = server::stop_signal().context("signals can't be handled")?;
-    server::Server::start(settings).await?.run_until(stop).await
+    let mut stop = Box::pin(server::stop_signal().context("signals can't be handled")?);
+    let server = tokio::select! {
+        server = server::Server::start(settings) => server?,
+        () = &mut stop => return Ok(()),
+    };
+    server.run_until(stop).await
 }
 
 async fn apply_migrations(settings: Settings) -> anyhow::Result<()> {

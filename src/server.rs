@@ -28,16 +28,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the database and binds the address.
+    /// Binds the address and opens the database.
     ///
     /// # Errors
     /// If the database can't be served or the address can't be bound.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
-        let store = open_store(&settings).await?;
-        let registry = Arc::new(Registry::new(Parts { store, ttl: settings.ttl, slow: settings.slow }));
+        // First of all: a server that can't listen should not touch the database.
         let listener = TcpListener::bind(settings.listen)
             .await
             .with_context(|| format!("can't listen on {} (ONEX_REGISTRY_LISTEN)", settings.listen))?;
+        let store = open_store(&settings).await?;
+        let registry = Arc::new(Registry::new(Parts { store, ttl: settings.ttl, slow: settings.slow }));
         let address = listener.local_addr()?;
         let app = App::new(Arc::clone(&registry), &settings);
         tracing::info!(%address, swagger_ui = %format!("http://{address}/swagger-ui/"), "listening");
@@ -69,6 +70,15 @@ impl Server {
             tracing::info!("stopping: requests in flight finish");
             told.cancel();
         };
+        // Counts from the moment at which the server is told to stop, for all that there is to do.
+        let time_is_up = {
+            let (stopping, limit) = (stopping.clone(), self.shutdown_timeout);
+            async move {
+                stopping.cancelled().await;
+                tokio::time::sleep(limit).await;
+            }
+        };
+        tokio::pin!(time_is_up);
         // Small answers are sent at once, and not held back to be sent with others (Nagle's algorithm).
         let listener = self.listener.tap_io(|connection| {
             if let Err(error) = connection.set_nodelay(true) {
@@ -76,18 +86,19 @@ impl Server {
             }
         });
         let serve = axum::serve(listener, self.router).with_graceful_shutdown(graceful);
-        let limit = async {
-            stopping.cancelled().await;
-            tokio::time::sleep(self.shutdown_timeout).await;
-        };
         let in_time = tokio::select! {
             result = async { serve.await } => {
                 result.context("serving failed")?;
                 true
             }
-            () = limit => false,
+            () = &mut time_is_up => false,
         };
-        let closed = tokio::time::timeout(self.shutdown_timeout, self.registry.close()).await.is_ok();
+        let closed = tokio::select! {
+            () = self.registry.close() => true,
+            () = &mut time_is_up, if in_time => false,
+            // Those who were cut off let go of their connections at once.
+            () = tokio::time::sleep(Duration::from_secs(1)), if !in_time => false,
+        };
         anyhow::ensure!(
             in_time && closed,
             "requests were cut off: they took longer than {} (ONEX_REGISTRY_SHUTDOWN_TIMEOUT) to finish",

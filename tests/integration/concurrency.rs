@@ -185,7 +185,7 @@ async fn one_of_many(server: &TestServer, client: usize) -> Vec<(String, i64)> {
     let mut registered = Vec::new();
     for round in 0..8 {
         let ids = shuffled(client, round);
-        if (client + round) % 3 == 0 {
+        if (client + round).is_multiple_of(3) {
             let answer = server.post("/v1/batch/deregister", json!({ "node_ids": ids })).await;
             assert_eq!(answer.status, 200, "{}", answer.text);
             continue;

@@ -58,8 +58,8 @@ async fn a_registration_with_if_match_needs_the_revision(server: &TestServer) {
     assert_eq!((tag(&present), &present.json()["metadata"]), (tag(&second), &json!({"n": 2})));
 
     // Any of a list will do, in one field or in several, with a comma inside of a tag.
-    let list = format!("\"foreign,tag\", {first} ,{}", tag(&second));
-    assert_eq!(put_if(server, ("if-match", &list), version(4)).await.status, 200);
+    let any_of = format!("\"foreign,tag\", {first} ,{}", tag(&second));
+    assert_eq!(put_if(server, ("if-match", &any_of), version(4)).await.status, 200);
     let fourth = tag(&server.get(&node("n")).await);
     let fields = [("if-match", first.as_str()), ("if-match", fourth.as_str())];
     assert_eq!(server.send(Method::PUT, &node("n"), version(5).to_string(), &fields).await.status, 200);

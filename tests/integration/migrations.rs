@@ -184,16 +184,12 @@ async fn serving_needs_no_owner_and_no_right_to_create() {
     for right in RIGHTS {
         sql::run(&mut owner, format!("GRANT {right} TO {role}")).await;
     }
-    let server = TestServer::start_on(&database.url_as(&role), OFF).await;
-    serves(&server).await;
-    server.stop().await;
-    // To see that there is nothing to migrate, one more.
-    let reason = refusal(&database.url_as(&role), &[]).await;
-    assert!(reason.contains("onex_registry_migrations"), "{reason}");
-    sql::run(&mut owner, format!("GRANT SELECT ON onex_registry_migrations TO {role}")).await;
-    let server = TestServer::start_on(&database.url_as(&role), &[]).await;
-    serves(&server).await;
-    server.stop().await;
+    // Not even the table of migrations has to be readable: what counts is what is there.
+    for arguments in [OFF, &[]] {
+        let server = TestServer::start_on(&database.url_as(&role), arguments).await;
+        serves(&server).await;
+        server.stop().await;
+    }
 }
 
 #[tokio::test]

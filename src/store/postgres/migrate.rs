@@ -16,8 +16,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LOCK: i64 = 0x6F6E_6578_2D72_6567;
 
 /// `ALTER TABLE` behind an idle reader blocks everybody who comes after it, so it gives up soon. Who has waited for
-/// another server to migrate must see what it did, whatever the default of the database is.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '1s'";
+/// another server to migrate must see what it did, whatever the default of the database is. That something was
+/// there already is no news.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '1s'; \
+                     SET LOCAL client_min_messages = 'warning'";
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS onex_registry_migrations (
     version BIGINT PRIMARY KEY,

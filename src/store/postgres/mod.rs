@@ -13,8 +13,8 @@ pub mod migrate;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, Store, StoreError};
 use crate::node::{DiscoveryQuery, NodeKey, NodeRecord, Ttl};
@@ -22,6 +22,8 @@ use crate::node::{DiscoveryQuery, NodeKey, NodeRecord, Ttl};
 pub use preflight::NotReady;
 pub use read::DISCOVER;
 
+/// How long the first connection may take, at start.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request waits for a free connection, or for a new one to be made.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -38,11 +40,14 @@ impl PostgresStore {
     /// # Errors
     /// If the URL is not one of PostgreSQL, or the server can't be reached.
     pub async fn connect(url: &str, max_connections: u32) -> Result<Self, sqlx::Error> {
+        let options = options(url)?;
+        // One connection by hand: a pool tries again until its time is up, and then says no more than that.
+        let first = tokio::time::timeout(CONNECT_TIMEOUT, options.connect());
+        first.await.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options(url)?)
-            .await?;
+            .connect_lazy_with(options);
         Ok(Self { pool })
     }
 

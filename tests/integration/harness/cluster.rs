@@ -140,7 +140,8 @@ fn programs() -> PathBuf {
                 path.to_string_lossy().contains("pg") || path.to_string_lossy().contains("postgres")
             })
             .collect();
-        found.sort();
+        // By number: 15 is after 9.6.
+        found.sort_by(|a, b| version(a).total_cmp(&version(b)));
         // The newest version first.
         candidates.extend(found.into_iter().rev());
     }
@@ -149,6 +150,14 @@ fn programs() -> PathBuf {
          install postgresql-server; macOS: brew install postgresql), run ./scripts/test, which does that, or set \
          TEST_DATABASE_URL to a server whose role may create databases and roles",
     )
+}
+
+/// The version in the name of a folder of PostgreSQL, such as `postgresql@15/bin` or `postgresql/9.6/bin`.
+fn version(programs: &Path) -> f32 {
+    let names = programs.iter().rev().map(|name| name.to_string_lossy().into_owned());
+    let numbers =
+        names.map(|name| name.chars().filter(|c| c.is_ascii_digit() || *c == '.').collect::<String>());
+    numbers.into_iter().find_map(|number| number.parse().ok()).unwrap_or(0.0)
 }
 
 /// Who is to run PostgreSQL, if we are root.

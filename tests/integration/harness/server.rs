@@ -22,8 +22,6 @@ pub(crate) enum Backend {
 pub(crate) struct TestServer {
     /// `http://127.0.0.1:PORT`
     pub url: String,
-    /// What the server was started on: other servers and programs may use it too.
-    pub database_url: String,
     /// The database of a PostgreSQL server that was started with one of its own.
     pub database: Option<TestDatabase>,
     client: reqwest::Client,
@@ -71,7 +69,6 @@ impl TestServer {
         let running = tokio::spawn(server.run_until(stop.clone().cancelled_owned()));
         Ok(Self {
             url,
-            database_url: database_url.to_owned(),
             database: None,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             stop,

@@ -14,6 +14,8 @@ use crate::store::StoreError;
 
 /// How long a write waits for a row that another transaction holds, before it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the items that hold up a batch are looked for, by halves. Enough for hundreds of them, and bounded.
+const SEARCH: Duration = Duration::from_secs(10);
 /// How many rows are waited for at once: each takes a connection.
 const SIDE_WAYS: usize = 4;
 /// The pause before a row is asked for again that was not to be had, though nobody made us wait for it.
@@ -67,7 +69,7 @@ pub(super) async fn run<B: Batch>(batch: &B, length: usize) -> Vec<Result<B::Don
     let mut results: Vec<Option<Result<B::Done, StoreError>>> = (0..length).map(|_| None).collect();
     let mut contended = Vec::new();
     let mut races = 0;
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + SEARCH;
     let mut parts =
         if length == 0 { Vec::new() } else { vec![((0..length).collect::<Vec<_>>(), Patience::None)] };
     while let Some((part, patience)) = parts.pop() {
