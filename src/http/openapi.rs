@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use axum::Router;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
@@ -13,7 +13,7 @@ use utoipa::openapi::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::problem::MEDIA_TYPE;
+use super::problem::{MEDIA_TYPE, Problem};
 
 const DESCRIPTION: &str = "A node registry and service-discovery server. Nodes register with PUT, and are discovered \
 by type, version, capability and metadata.\n\nErrors are problem details (RFC 9457) that name all that is wrong. \
@@ -66,7 +66,17 @@ pub(super) async fn openapi() -> impl IntoResponse {
 /// Swagger UI, at `/swagger-ui/`.
 pub(super) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
     // The pages load the document from the server that serves them.
-    SwaggerUi::new("/swagger-ui").config(Config::from("/openapi.json").try_it_out_enabled(true)).into()
+    let pages = SwaggerUi::new("/swagger-ui").config(Config::from("/openapi.json").try_it_out_enabled(true));
+    Router::from(pages).route_layer(axum::middleware::map_response(explain_missing))
+}
+
+/// The pages answer 404 without a body for what they don't have.
+async fn explain_missing(response: axum::response::Response) -> axum::response::Response {
+    if response.status() == StatusCode::NOT_FOUND {
+        Problem::unknown_path().into_response()
+    } else {
+        response
+    }
 }
 
 /// Adds what is the same for all calls, so that it can't be forgotten for one.
