@@ -52,8 +52,8 @@ async fn a_registration_with_if_match_needs_the_revision(server: &TestServer) {
     let first = tag(&server.put(&node("n"), version(1)).await);
     let second = put_if(server, ("if-match", &first), version(2)).await;
     assert_eq!(second.status, 200);
-    let lost = put_if(server, ("if-match", &first), version(3)).await;
-    lost.problem(412, "precondition-failed");
+    let too_late = put_if(server, ("if-match", &first), version(3)).await;
+    too_late.problem(412, "precondition-failed");
     let present = server.get(&node("n")).await;
     assert_eq!((tag(&present), &present.json()["metadata"]), (tag(&second), &json!({"n": 2})));
 

@@ -20,6 +20,9 @@ on_both_stores!(
 
 const EFFECT: &str = r#"{"node_type":"effect"}"#;
 
+/// Header fields of a request.
+type Fields = &'static [(&'static str, &'static str)];
+
 async fn an_unknown_path_is_a_problem(server: &TestServer) {
     for path in [
         "/v1",
@@ -58,7 +61,7 @@ async fn the_pages_for_people_explain_what_they_do_not_have(server: &TestServer)
 async fn every_answer_has_the_correlation_id_of_its_request(server: &TestServer) {
     server.register("n", EFFECT).await;
     let large = " ".repeat(2 * 1024 * 1024 + 1);
-    let cases: [(Method, &str, &str, &[(&str, &str)], u16); 18] = [
+    let cases: [(Method, &str, &str, Fields, u16); 18] = [
         (Method::PUT, "/v1/nodes/n", EFFECT, &[], 200),
         (Method::PUT, "/v1/nodes/m", EFFECT, &[], 201),
         (Method::GET, "/v1/nodes/n", "", &[], 200),
