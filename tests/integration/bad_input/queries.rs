@@ -124,6 +124,9 @@ async fn a_cursor_is_taken_only_as_it_was_given_and_for_its_own_question(server:
 
     let mut forged = cursor.to_owned();
     forged.replace_range(..4, if cursor.starts_with("AQAA") { "AQAB" } else { "AQAA" });
+    // A cursor ends with the id.
+    let mut other_id = cursor.to_owned();
+    other_id.replace_range(cursor.len() - 1.., if cursor.ends_with('i') { "h" } else { "i" });
     let bad = [
         String::new(),
         "x".to_owned(),
@@ -132,6 +135,7 @@ async fn a_cursor_is_taken_only_as_it_was_given_and_for_its_own_question(server:
         format!("{cursor}="),
         format!("{cursor}AAAA"),
         forged,
+        other_id,
         "' OR 1=1 --".to_owned(),
         "\0".to_owned(),
         "A".repeat(6_000),

@@ -11,6 +11,7 @@ on_both_stores!(
     a_node_that_stays_is_neither_skipped_nor_repeated_while_others_come_and_go,
     a_page_ends_before_it_has_four_mebibytes,
     a_cursor_outlives_the_node_that_it_was_made_at,
+    a_page_is_filled_however_far_apart_its_nodes_are,
 );
 
 /// All ids, page by page. Only a null cursor is the end.
@@ -168,4 +169,36 @@ async fn a_cursor_outlives_the_node_that_it_was_made_at(server: &TestServer) {
         ["bb"],
         "the limit is free on every page"
     );
+}
+
+async fn a_page_is_filled_however_far_apart_its_nodes_are(server: &TestServer) {
+    let wanted = |n: usize| n % 131 == 77 || n == 699;
+    let id = |n: usize| format!("n{n:03}");
+    let nodes: Vec<Value> = (0..700)
+        .map(|n| {
+            let (version, rare) = if wanted(n) { ("2.0.0", 1) } else { ("1.0.0", 0) };
+            json!({
+                "node_id": id(n), "node_type": "effect", "node_version": version, "capabilities": {"rare": rare},
+                "metadata": {"rare": rare},
+            })
+        })
+        .collect();
+    register_all(server, &nodes).await;
+    let expected: Vec<String> = (0..700).filter(|n| wanted(*n)).map(id).collect();
+    let object = crate::harness::encoded(r#"{"rare":1}"#);
+    for filter in [
+        format!("metadata={object}"),
+        format!("capabilities={object}"),
+        "version_req=2".to_owned(),
+        "node_version=2.0.0".to_owned(),
+    ] {
+        for limit in [1, 2, expected.len(), 1_000] {
+            let pages = iterate(server, &format!("{filter}&limit={limit}")).await;
+            assert_eq!(pages.concat(), expected, "{filter}");
+            assert_eq!(pages.len(), expected.len().div_ceil(limit), "no page is empty: {filter}");
+        }
+    }
+    let all = iterate(server, "limit=300&status=unknown").await;
+    assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [300, 300, 100]);
+    assert_eq!(all.concat(), (0..700).map(id).collect::<Vec<_>>());
 }
