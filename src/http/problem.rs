@@ -258,7 +258,7 @@ impl From<RegistryError> for Problem {
                 Self::new(&PRECONDITION, present)
             }
             RegistryError::Contended => {
-                Self::new(&CONTENDED, "another transaction in the database has held this node for too long")
+                Self::new(&CONTENDED, "another transaction in the database has held this node, or the numbering of changes, for too long")
                     .retry_later()
             }
             RegistryError::Refused(source) => {

@@ -10,11 +10,14 @@ mod write;
 
 pub mod migrate;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
+
+use tokio::sync::Semaphore;
 
 use super::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, Store, StoreError};
 use crate::node::{DiscoveryQuery, NodeKey, NodeRecord, Ttl};
@@ -31,6 +34,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    /// The turns of writes that wait for a row which another transaction holds, see [`write`]. Each keeps a connection
+    /// meanwhile, and there are fewer turns than connections, so that nobody else is left without.
+    turns: Arc<Semaphore>,
 }
 
 impl PostgresStore {
@@ -48,7 +54,8 @@ impl PostgresStore {
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
-        Ok(Self { pool })
+        let turns = usize::try_from(max_connections / 2).unwrap_or(1).max(1);
+        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)) })
     }
 
     /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.
@@ -87,11 +94,11 @@ fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 #[async_trait]
 impl Store for PostgresStore {
     async fn register(&self, batch: &[RegisterWrite]) -> Vec<Result<Registered, StoreError>> {
-        write::register(&self.pool, batch).await
+        write::register(&self.pool, &self.turns, batch).await
     }
 
     async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>> {
-        write::deregister(&self.pool, batch).await
+        write::deregister(&self.pool, &self.turns, batch).await
     }
 
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {

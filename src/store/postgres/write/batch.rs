@@ -1,13 +1,15 @@
 //! How a batch gets through, whatever is wrong with one of its items.
 //!
 //! A row that somebody else holds is not waited for: the batch goes on without it, and the row goes a side way of its
-//! own, with its own time limit. A batch that fails for another reason is halved until the item that fails is alone.
+//! own, with its own time limit. There it takes turns with others like it, a few at a time, and is waited for a little
+//! at each turn: rows that are held for long don't keep all connections, nor all turns. A batch that fails for another
+//! reason is halved until the item that fails is alone.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::store::StoreError;
@@ -16,8 +18,6 @@ use crate::store::StoreError;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the items that hold up a batch are looked for, by halves. Enough for hundreds of them, and bounded.
 const SEARCH: Duration = Duration::from_secs(10);
-/// How many rows are waited for at once: each takes a connection.
-const SIDE_WAYS: usize = 4;
 /// The pause before a row is asked for again that was not to be had, though nobody made us wait for it.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often a batch is tried again because another transaction was faster.
@@ -34,8 +34,8 @@ pub(super) enum Step<T> {
 pub(super) enum Undone {
     /// Another transaction was faster: the same again will come out differently.
     Raced,
-    /// The lock of the revisions was not to be had in time. That concerns everybody, and no row in particular.
-    NoNumbers(sqlx::Error),
+    /// Somebody has taken a number and doesn't commit. That concerns every item alike.
+    Stalled,
     Failed(sqlx::Error),
 }
 
@@ -45,8 +45,8 @@ impl From<sqlx::Error> for Undone {
     }
 }
 
-/// Whether to wait for rows that others hold. Rows that others have inserted can't be skipped, and are waited for a
-/// little anyway.
+/// Whether to wait a little for rows that others hold. Those that others have inserted and not committed can't be
+/// skipped, and are waited for a little anyway.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
     /// No, and hardly for those that can't be skipped.
@@ -65,7 +65,11 @@ pub(super) trait Batch: Sync {
     async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<Self::Done>>, Undone>;
 }
 
-pub(super) async fn run<B: Batch>(batch: &B, length: usize) -> Vec<Result<B::Done, StoreError>> {
+pub(super) async fn run<B: Batch>(
+    batch: &B,
+    length: usize,
+    turns: &Semaphore,
+) -> Vec<Result<B::Done, StoreError>> {
     let mut results: Vec<Option<Result<B::Done, StoreError>>> = (0..length).map(|_| None).collect();
     let mut contended = Vec::new();
     let mut races = 0;
@@ -87,10 +91,9 @@ pub(super) async fn run<B: Batch>(batch: &B, length: usize) -> Vec<Result<B::Don
                 parts.push((part, patience));
             }
             Err(Undone::Raced) => contended.extend(part),
-            Err(Undone::NoNumbers(error)) => {
-                let error = StoreError::Unavailable(Arc::new(error));
+            Err(Undone::Stalled) => {
                 for item in part.into_iter().chain(parts.drain(..).flat_map(|(part, _)| part)) {
-                    results[item] = Some(Err(error.clone()));
+                    results[item] = Some(Err(StoreError::Contended));
                 }
             }
             Err(Undone::Failed(error)) => {
@@ -116,31 +119,39 @@ pub(super) async fn run<B: Batch>(batch: &B, length: usize) -> Vec<Result<B::Don
         }
     }
     let deadline = Instant::now() + PATIENCE;
-    let side_ways =
-        stream::iter(contended).map(|item| async move { (item, wait_for(batch, item, deadline).await) });
-    let mut side_ways = side_ways.buffer_unordered(SIDE_WAYS);
+    let mut side_ways: FuturesUnordered<_> = contended
+        .into_iter()
+        .map(|item| async move { (item, wait_for(batch, item, turns, deadline).await) })
+        .collect();
     while let Some((item, result)) = side_ways.next().await {
         results[item] = Some(result);
     }
     results.into_iter().map(|result| result.unwrap_or(Err(StoreError::Contended))).collect()
 }
 
-/// One item whose row another transaction holds, until the deadline.
-async fn wait_for<B: Batch>(batch: &B, item: usize, deadline: Instant) -> Result<B::Done, StoreError> {
+/// One item whose row another transaction holds, until the deadline. An attempt that has begun comes to its end, so
+/// that it is known whether it took effect.
+async fn wait_for<B: Batch>(
+    batch: &B,
+    item: usize,
+    turns: &Semaphore,
+    deadline: Instant,
+) -> Result<B::Done, StoreError> {
     let items = [item];
     loop {
-        let attempt = batch.attempt(&items, Patience::Some);
-        let error = match tokio::time::timeout_at(deadline, attempt).await {
-            // The transaction is rolled back, unless it was just committing: the client is told that it may have been.
-            Err(_) => return Err(StoreError::Contended),
-            Ok(Ok(mut steps)) => match steps.pop() {
+        let Ok(Ok(turn)) = tokio::time::timeout_at(deadline, turns.acquire()).await else {
+            return Err(StoreError::Contended);
+        };
+        let error = match batch.attempt(&items, Patience::Some).await {
+            Ok(mut steps) => match steps.pop() {
                 Some(Step::Done(result)) => return result,
                 _ => StoreError::Contended,
             },
-            Ok(Err(Undone::Raced)) => StoreError::Contended,
-            Ok(Err(Undone::NoNumbers(error))) => return Err(StoreError::Unavailable(Arc::new(error))),
-            Ok(Err(Undone::Failed(error))) => StoreError::from(error),
+            Err(Undone::Raced) => StoreError::Contended,
+            Err(Undone::Stalled) => return Err(StoreError::Contended),
+            Err(Undone::Failed(error)) => StoreError::from(error),
         };
+        drop(turn);
         if !matches!(error, StoreError::Contended) || Instant::now() + PAUSE >= deadline {
             return Err(error);
         }

@@ -5,7 +5,8 @@ use sqlx::{Postgres, Row as _, Transaction};
 use super::batch::Undone;
 use crate::node::{EventKind, Origin, Revision};
 
-/// The advisory lock may be waited for longer than a row: whoever holds it is committing.
+/// The advisory lock may be waited for longer than a row: whoever holds it is committing, if nobody has had his
+/// constraints checked at once (SET CONSTRAINTS) or his transaction prepared.
 const LOCK_REVISIONS: &str =
     "SELECT set_config('lock_timeout', '2s', true), onex_registry_lock_revisions()::text";
 
@@ -53,7 +54,7 @@ pub(super) async fn record(
     if events.node_ids.is_empty() {
         return Ok(Vec::new());
     }
-    sqlx::query(LOCK_REVISIONS).execute(&mut **tx).await.map_err(no_numbers)?;
+    sqlx::query(LOCK_REVISIONS).execute(&mut **tx).await.map_err(stalled)?;
     let row = sqlx::query(RECORD)
         .bind(&events.node_ids)
         .bind(&events.kinds)
@@ -66,15 +67,8 @@ pub(super) async fn record(
     Ok(revisions.into_iter().filter_map(Revision::new).collect())
 }
 
-fn no_numbers(error: sqlx::Error) -> Undone {
+fn stalled(error: sqlx::Error) -> Undone {
     // lock_not_available
-    if error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code)
-        .is_some_and(|code| code == "55P03")
-    {
-        Undone::NoNumbers(error)
-    } else {
-        Undone::Failed(error)
-    }
+    let timed_out = error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03"));
+    if timed_out { Undone::Stalled } else { Undone::Failed(error) }
 }

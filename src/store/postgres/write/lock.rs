@@ -17,8 +17,6 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
 /// be skipped, and each is found at the price of some waits. Who waits too little here still goes the side way.
 const BEGIN_HASTY: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
                            SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '10ms'";
-const BEGIN_PATIENT: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
-                             SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '2s'";
 
 const LOCK_FREE: &str = r#"
 SELECT node_id FROM node_registrations WHERE node_id = ANY ($1)
@@ -47,8 +45,7 @@ pub(super) async fn begin(
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let begin = match patience {
         Patience::Hasty => BEGIN_HASTY,
-        Patience::None => BEGIN,
-        Patience::Some => BEGIN_PATIENT,
+        Patience::None | Patience::Some => BEGIN,
     };
     pool.begin_with(begin).await
 }

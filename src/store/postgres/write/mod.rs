@@ -15,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sqlx::postgres::PgPool;
 use sqlx::{Postgres, Transaction};
+use tokio::sync::Semaphore;
 
 use self::batch::{Batch, Patience, Step, Undone, run};
 use self::events::{Events, record};
@@ -24,12 +25,20 @@ use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
 
 const DELETE: &str = "DELETE FROM node_registrations WHERE node_id = ANY ($1) RETURNING node_id";
 
-pub(super) async fn register(pool: &PgPool, batch: &[RegisterWrite]) -> Vec<Result<Registered, StoreError>> {
-    run(&Registering { pool, batch }, batch.len()).await
+pub(super) async fn register(
+    pool: &PgPool,
+    turns: &Semaphore,
+    batch: &[RegisterWrite],
+) -> Vec<Result<Registered, StoreError>> {
+    run(&Registering { pool, batch }, batch.len(), turns).await
 }
 
-pub(super) async fn deregister(pool: &PgPool, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>> {
-    run(&Deregistering { pool, batch }, batch.len()).await
+pub(super) async fn deregister(
+    pool: &PgPool,
+    turns: &Semaphore,
+    batch: &[DeregisterWrite],
+) -> Vec<Result<(), StoreError>> {
+    run(&Deregistering { pool, batch }, batch.len(), turns).await
 }
 
 struct Registering<'a> {
