@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection, Row as _};
 
@@ -90,6 +91,34 @@ async fn many_rows_of_one_that_idles_are_given_up_together() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_that_ask_for_held_nodes_leave_connections_for_the_others() {
+    let (server, mut owner) = start().await;
+    let insert = "INSERT INTO node_registrations (node_id, node_type)
+                  SELECT 'held' || i, 'effect' FROM generate_series(0, 39) AS i";
+    sql::run(&mut owner, insert).await;
+    let mut idle = server.database.as_ref().unwrap().connect().await;
+    sql::run(&mut idle, "BEGIN; UPDATE node_registrations SET metadata = '{\"held\": true}'").await;
+
+    let asking = join_all((0..40).map(|i| {
+        let server = &server;
+        async move { server.put(&node(&format!("held{i}")), json!({"node_type": "compute"})).await }
+    }));
+    let others = async {
+        for i in 0..30 {
+            let answer = server.put(&node(&format!("other{i}")), json!({"node_type": "effect"})).await;
+            assert_eq!(answer.status, 201, "{}", answer.text);
+            assert_eq!(server.get("/v1/nodes?limit=1").await.status, 200);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let (answers, ()) = tokio::join!(asking, others);
+    for answer in answers {
+        answer.problem(503, "contended");
+    }
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_held_node_is_not_deregistered_and_the_others_are() {
     let (server, mut owner) = start().await;
@@ -137,6 +166,32 @@ async fn a_write_that_waits_for_a_held_node_goes_on_when_it_is_let_go() {
         answer.problem(503, "contended");
         assert!(round < 5, "never done");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_keeps_the_numbers_to_himself_is_waited_for_once_and_not_by_readers() {
+    let (server, mut owner) = start().await;
+    server.register("n", json!({"node_type": "effect"})).await;
+    // A plain writer that wants its constraints checked at once is numbered at once, and may idle then.
+    sql::run(&mut owner, "BEGIN; SET CONSTRAINTS ALL IMMEDIATE").await;
+    sql::upsert(&mut owner, "early", "effect", "{}").await.unwrap();
+
+    let nodes: Vec<Value> =
+        (0..100).map(|i| json!({"node_id": format!("n{i}"), "node_type": "effect"})).collect();
+    let batch = json!({ "nodes": nodes });
+    let answer = server.post("/v1/batch/nodes", &batch).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(statuses(&answer.json())[&503].len(), 100);
+    server.delete(&node("n")).await.problem(503, "contended");
+    // Nothing new is no event and needs no number; nor does reading.
+    assert_eq!(server.put(&node("n"), json!({"node_type": "effect"})).await.status, 200);
+    assert_eq!(server.ids("").await, ["n"]);
+
+    sql::run(&mut owner, "COMMIT").await;
+    let answer = server.post("/v1/batch/nodes", &batch).await.json();
+    assert_eq!(statuses(&answer)[&201].len(), 100);
+    assert_eq!(server.delete(&node("n")).await.status, 204);
     server.stop().await;
 }
 
