@@ -85,8 +85,8 @@ fn run() -> anyhow::Result<()> {
 }
 
 fn load_dotenv() -> anyhow::Result<()> {
-    match dotenvy::dotenv() {
-        Ok(_) => Ok(()),
+    match dotenvy::from_path(".env") {
+        Ok(()) => Ok(()),
         Err(error) if error.not_found() => Ok(()),
         // The error repeats the line, and with it perhaps a secret.
         Err(dotenvy::Error::LineParse(..)) => {

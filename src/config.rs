@@ -288,8 +288,8 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 
 fn connections(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(number) if (1..=1_000).contains(&number) => Ok(number),
-        _ => Err(format!("'{text}' is not a number from 1 to 1000")),
+        Ok(number) if (2..=1_000).contains(&number) => Ok(number),
+        _ => Err(format!("'{text}' is not a number from 2 to 1000")),
     }
 }
 

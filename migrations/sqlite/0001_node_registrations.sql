@@ -17,7 +17,7 @@ CREATE TABLE node_registrations (
 CREATE INDEX idx_node_registrations_node_type ON node_registrations (node_type, node_id);
 CREATE INDEX idx_node_registrations_node_version ON node_registrations (node_version);
 
--- The log of changes. AUTOINCREMENT: a number is never used again, not even after a roll-back or a deletion.
+-- The log of changes. AUTOINCREMENT: a number that was committed is never used again, not even after a deletion.
 -- The revision of a registration is that of its newest event of a kind that changes it; such an event is kept as long
 -- as the node is registered.
 CREATE TABLE node_events (

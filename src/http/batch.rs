@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::body::{JsonBody, MAX_BATCH_BODY_BYTES, MAX_BODY_BYTES};
-use super::nodes::{RegistrationBody, origin};
+use super::nodes::{NamedRegistrationBody, origin};
 use super::observe::CorrelationId;
 use super::problem::{Problem, ProblemBody};
 use super::query_string::QueryString;
@@ -34,7 +34,7 @@ const LARGE_BODY_BYTES: usize = 64 * 1024;
 pub(super) struct RegistrationBatchBody {
     /// 1 to 1,000 registrations, each with its `node_id`
     #[schema(min_items = 1, max_items = 1000)]
-    nodes: Vec<RegistrationBody>,
+    nodes: Vec<NamedRegistrationBody>,
 }
 
 /// What became of each item
@@ -122,7 +122,7 @@ pub(super) async fn register(
             let (node_id, outcome) = match item {
                 Ok(registration) => {
                     let outcome =
-                        outcomes.next().unwrap_or(Err(RegistryError::Stopping)).map_err(Problem::from);
+                        outcomes.next().unwrap_or(Err(RegistryError::Interrupted)).map_err(Problem::from);
                     (Some(registration.node_id.as_str().to_owned()), outcome)
                 }
                 Err(BadItem { node_id, problem }) => (node_id, Err(problem)),
@@ -233,18 +233,22 @@ pub(super) async fn deregister(
     for (id, key) in ids {
         // An id that the column can't hold is nobody's.
         let outcome = match key {
-            Some(_) => outcomes.next().unwrap_or(Err(RegistryError::Stopping)),
+            Some(_) => outcomes.next().unwrap_or(Err(RegistryError::Interrupted)),
             None => Err(RegistryError::NotFound),
         };
         match outcome {
             Ok(()) => deregistered += 1,
             Err(RegistryError::NotFound) => unknown.push(id),
-            Err(error) => failed = Some(error),
+            Err(error) => {
+                let problem = Problem::from(error);
+                // A 507 says more than a 503, and a 500 more than a 422.
+                failed = failed.into_iter().chain([problem]).max_by_key(Problem::status);
+            }
         }
     }
     match failed {
         None => Ok(Json(DeregistrationResultsBody { deregistered, unknown }).into_response()),
-        Some(error) => Err(Problem::from(error).partly_done(deregistered + unknown.len(), asked)),
+        Some(problem) => Err(problem.partly_done(deregistered + unknown.len(), asked)),
     }
 }
 

@@ -25,6 +25,7 @@ impl<const LIMIT: usize> FromRequest<App> for JsonBody<LIMIT> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         check_media_type(request.headers())?;
+        check_announced_size(request.headers(), LIMIT)?;
         let limit = app.limits.body_timeout;
         match tokio::time::timeout(limit, read::<LIMIT>(request.into_body())).await {
             Ok(body) => body.map(Self),
@@ -63,6 +64,21 @@ async fn read<const LIMIT: usize>(mut body: Body) -> Result<Bytes, Problem> {
         }
     }
     if bytes > LIMIT { Err(Problem::body_too_large(LIMIT)) } else { Ok(collected.into()) }
+}
+
+/// A client that waits for leave to send its body (RFC 9110, section 10.1.1), or announces far too much, is refused at
+/// once. What is just too large is read and thrown away, see [`MAX_DRAINED_BYTES`].
+fn check_announced_size(headers: &HeaderMap, limit: usize) -> Result<(), Problem> {
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    match announced {
+        Some(bytes)
+            if bytes > limit && (bytes > MAX_DRAINED_BYTES || headers.contains_key(header::EXPECT)) =>
+        {
+            Err(Problem::body_too_large(limit))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::nodes::{ConsistencyName, NodeTypeName, broken_record, unless_not_modified};
+use super::nodes::{ConsistencyName, broken_record, unless_not_modified};
 use super::problem::{Problem, ProblemBody};
 use super::query_string::{Parameter, QueryString};
 use super::record::{RecordBody, StatusName};
@@ -19,9 +19,9 @@ use crate::node::{ColumnText, Cursor, DiscoveryQuery, Faults, Filter, JsonObject
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "describes in the document what `read` reads")]
 pub(super) struct DiscoveryParameters {
-    /// Nodes of this type; repeated: of any of these
-    #[param(required = false, inline, value_type = Vec<NodeTypeName>, example = json!(["effect"]))]
-    node_type: Vec<NodeTypeName>,
+    /// Nodes of this type, such as `effect`; repeated: of any of these
+    #[param(required = false, example = json!(["effect"]))]
+    node_type: Vec<String>,
     /// The node with this id; repeated: with any of these. A value that no node has gives an empty list
     #[param(required = false)]
     node_id: Vec<String>,

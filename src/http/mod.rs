@@ -23,6 +23,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderName, Method, StatusCode, header};
 use axum::response::IntoResponse as _;
+use axum::routing::put;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
@@ -74,6 +75,8 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::frame())
         // Nodes.
         .routes(routes!(nodes::register, nodes::get, nodes::deregister))
+        // The same for the empty id, which no node can register with, but a plain SQL writer can leave behind.
+        .route("/v1/nodes/", put(nodes::register).get(nodes::get).delete(nodes::deregister))
         .routes(routes!(nodes::register_with_id_in_body, discover::discover))
         // Fleets.
         .routes(routes!(batch::register))
@@ -156,6 +159,6 @@ async fn method_not_allowed() -> Problem {
 fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> axum::response::Response {
     let message =
         panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
-    tracing::error!(message, "a handler panicked");
+    tracing::error!(panic = message, "a handler panicked");
     Problem::internal().into_response()
 }

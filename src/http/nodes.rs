@@ -63,6 +63,18 @@ pub(super) struct RegistrationBody {
     ttl_seconds: Option<i32>,
 }
 
+/// What a node registers with, its id included
+#[derive(Debug, serde::Deserialize, ToSchema)]
+#[schema(as = NamedRegistration)]
+#[allow(dead_code, reason = "describes in the document what `Registration::read` reads")]
+pub(super) struct NamedRegistrationBody {
+    /// The id
+    #[schema(min_length = 1, max_length = 255)]
+    node_id: String,
+    #[serde(flatten)]
+    registration: RegistrationBody,
+}
+
 /// The four types of nodes
 #[derive(Debug, serde::Deserialize, ToSchema)]
 #[schema(as = NodeType, rename_all = "snake_case")]
@@ -128,7 +140,7 @@ pub(super) async fn register(
         ("If-Match" = Option<String>, Header, description = "Only if the registration has this entity tag's revision; `*`: only if the node is registered"),
         ("If-None-Match" = Option<String>, Header, description = "`*`: only if the node is not registered"),
     ),
-    request_body(content = RegistrationBody, content_type = "application/json", example = json!({
+    request_body(content = NamedRegistrationBody, content_type = "application/json", example = json!({
         "node_id": "node_auth_gate_compute",
         "node_type": "compute",
         "node_version": "0.1.1",
@@ -221,7 +233,7 @@ const GET_PARAMETERS: [Parameter; 1] = [Parameter::once("consistency")];
         (status = 200, description = "The node", body = RecordBody, headers(("ETag" = String, description = "Strong entity tag, revision first"), ("Registry-Revision" = i64, description = "All changes up to this one are in the answer"))),
         (status = 304, description = "The node is as the client has it", headers(("ETag" = String, description = "Strong entity tag, revision first"), ("Registry-Revision" = i64, description = "All changes up to this one are in the answer"))),
         (status = 400, description = "The path or query string is invalid", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such node", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such node", body = ProblemBody, content_type = "application/problem+json", headers(("Registry-Revision" = i64, description = "All changes up to this one are in the answer"))),
     )
 )]
 pub(super) async fn get(

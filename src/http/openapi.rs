@@ -66,7 +66,8 @@ pub(super) async fn openapi() -> impl IntoResponse {
 /// Swagger UI, at `/swagger-ui/`.
 pub(super) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
     // The pages load the document from the server that serves them.
-    let pages = SwaggerUi::new("/swagger-ui").config(Config::from("/openapi.json").try_it_out_enabled(true));
+    let pages = SwaggerUi::new("/swagger-ui")
+        .config(Config::from("/openapi.json").try_it_out_enabled(true).validator_url("none"));
     Router::from(pages).route_layer(axum::middleware::map_response(explain_missing))
 }
 

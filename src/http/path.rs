@@ -16,6 +16,10 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        // No plain segment of a path is empty, but a row may have the empty id.
+        if parts.uri.path().ends_with('/') {
+            return Ok(Self(String::new()));
+        }
         match Path::<String>::from_request_parts(parts, state).await {
             Ok(Path(id)) => Ok(Self(id)),
             Err(_) => Err(Problem::undecodable_path()),

@@ -246,9 +246,9 @@ impl Problem {
 }
 
 impl From<RegistryError> for Problem {
-    /// What a client is told. What the log is told is written here as well, while the source is at hand.
+    /// What a client is told. The registry has told the log what is not for clients.
     fn from(error: RegistryError) -> Self {
-        match &error {
+        match error {
             RegistryError::NotFound => Self::node_not_found(),
             RegistryError::PreconditionFailed { present } => {
                 let present = match present {
@@ -257,37 +257,20 @@ impl From<RegistryError> for Problem {
                 };
                 Self::new(&PRECONDITION, present)
             }
-            RegistryError::Contended => {
-                Self::new(&CONTENDED, "another transaction in the database has held this node, or the numbering of changes, for too long")
+            RegistryError::Contended => Self::new(
+                &CONTENDED,
+                "another transaction in the database has held this node, or the numbering of changes, for too long",
+            )
+            .retry_later(),
+            RegistryError::Refused(_) => {
+                Self::new(&REFUSED, "a constraint or trigger of the database's own refuses this; its owner knows which")
+            }
+            RegistryError::Unavailable(_) => {
+                Self::new(&UNAVAILABLE, "the database is not available; a write may have taken effect, or may yet")
                     .retry_later()
             }
-            RegistryError::Refused(source) => {
-                tracing::warn!(reason = %source, "the database refused a row");
-                Self::new(
-                    &REFUSED,
-                    "a constraint or trigger of the database's own refuses this; its owner knows which",
-                )
-            }
-            RegistryError::Unavailable(source) => {
-                tracing::warn!(reason = %source, "the database is not available");
-                Self::new(
-                    &UNAVAILABLE,
-                    "the database is not available; a write may have taken effect, or may yet",
-                )
-                .retry_later()
-            }
-            RegistryError::Full(source) => {
-                tracing::error!(reason = %source, "the database's disk is full");
-                Self::new(&FULL, "nothing was changed; reads go on")
-            }
-            RegistryError::Failed(source) => {
-                tracing::error!(reason = %source, "the database failed");
-                Self::internal()
-            }
-            RegistryError::Stopping => {
-                Self::new(&UNAVAILABLE, "the server is stopping; a write may have taken effect, or may yet")
-                    .retry_later()
-            }
+            RegistryError::Full(_) => Self::new(&FULL, "the database takes no more; reads go on"),
+            RegistryError::Failed(_) | RegistryError::Interrupted => Self::internal(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The vocabulary: what a node, a registration, a record, a query and an event are, and which of them are valid.
 //!
-//! Nothing here does I/O, is async, or knows of SQL or HTTP. What exists is valid: every type is made by a parser
+//! Nothing here does I/O or is async, or knows of SQL, or more of HTTP than where a fault can stand. What exists is valid: every type is made by a parser
 //! that says all that is wrong, and the other rooms never check again.
 
 pub mod containment;

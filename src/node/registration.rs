@@ -301,7 +301,13 @@ fn read_ttl(value: &RawValue, path: &Path<'_>, faults: &mut Faults) -> Option<i3
     match Json::read(value, path, faults) {
         Json::Null => None,
         Json::Number(plain) => {
-            let seconds = plain.parse().ok().filter(|seconds| (1..=MAX_TTL_SECONDS).contains(seconds));
+            // 60.0 is an integer, too (JSON Schema, section 6.1.1).
+            let whole = plain.split_once('.').filter(|(_, zeros)| zeros.bytes().all(|digit| digit == b'0'));
+            let seconds = whole
+                .map_or(plain.as_str(), |(whole, _)| whole)
+                .parse()
+                .ok()
+                .filter(|seconds| (1..=MAX_TTL_SECONDS).contains(seconds));
             if seconds.is_none() && faults.count() == before {
                 faults.at(path, rule);
             }
@@ -429,7 +435,7 @@ mod tests {
         let accepts = |ttl: &str| {
             read(&format!(r#"{{"node_type":"effect","ttl_seconds":{ttl}}}"#), IdFrom::Path("n")).is_ok()
         };
-        for ttl in ["1", "86400", "null", "6e1"] {
+        for ttl in ["1", "86400", "null", "6e1", "60.0", "60.00e0"] {
             assert!(accepts(ttl), "{ttl}");
         }
         for ttl in ["0", "-1", "86401", "1.5", "\"60\"", "true", "1e300", "[]"] {

@@ -5,12 +5,14 @@
 
 mod rounds;
 
+use std::error::Error as _;
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
-use self::rounds::Results;
+use self::rounds::Rounds;
 use crate::node::{DiscoveryQuery, NodeKey, NodeRecord, Status, Timestamp, Ttl};
 use crate::store::Store;
 
@@ -56,11 +58,12 @@ impl Registry {
         let store = Arc::clone(&self.store);
         let length = batch.len();
         self.write("register", length, async move {
-            let mut results = Results::new();
-            for round in rounds::split(batch, |write| write.registration.node_id.key().clone()) {
-                results.add(&round, store.register(&round.items).await);
+            let mut rounds = Rounds::of(batch, |write| write.registration.node_id.key().clone());
+            while let Some(round) = rounds.next() {
+                let results = store.register(&round.items).await;
+                rounds.record(round, results);
             }
-            results.in_order()
+            rounds.results()
         })
         .await
     }
@@ -78,11 +81,12 @@ impl Registry {
         let store = Arc::clone(&self.store);
         let length = batch.len();
         self.write("deregister", length, async move {
-            let mut results = Results::new();
-            for round in rounds::split(batch, |write| write.node_id.clone()) {
-                results.add(&round, store.deregister(&round.items).await);
+            let mut rounds = Rounds::of(batch, |write| write.node_id.clone());
+            while let Some(round) = rounds.next() {
+                let results = store.deregister(&round.items).await;
+                rounds.record(round, results);
             }
-            results.in_order()
+            rounds.results()
         })
         .await
     }
@@ -92,7 +96,7 @@ impl Registry {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, RegistryError> {
-        self.watched("get", self.store.get(id)).await
+        self.read("get", self.store.get(id)).await
     }
 
     /// One page of nodes, as the database has them now.
@@ -100,7 +104,7 @@ impl Registry {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn discover(&self, query: &DiscoveryQuery) -> Result<Seen<Page>, RegistryError> {
-        self.watched("discover", self.store.discover(query, self.ttl)).await
+        self.read("discover", self.store.discover(query, self.ttl)).await
     }
 
     /// A record's status at an instant.
@@ -114,7 +118,7 @@ impl Registry {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn ready(&self) -> Result<(), RegistryError> {
-        self.watched("ping", self.store.ping()).await
+        self.read("ping", self.store.ping()).await
     }
 
     /// Waits for the writes under way, and closes the database.
@@ -130,11 +134,22 @@ impl Registry {
         length: usize,
         work: impl Future<Output = Vec<Result<T, RegistryError>>> + Send + 'static,
     ) -> Vec<Result<T, RegistryError>> {
-        let results = self.watched(operation, self.writes.spawn(work)).await;
-        results.unwrap_or_else(|error| {
+        let results = self.watched(operation, self.writes.spawn(work)).await.unwrap_or_else(|error| {
             tracing::error!(operation, %error, "a write ended without an answer");
-            (0..length).map(|_| Err(RegistryError::Stopping)).collect()
-        })
+            (0..length).map(|_| Err(RegistryError::Interrupted)).collect()
+        });
+        report(operation, results.iter().filter_map(|result| result.as_ref().err()));
+        results
+    }
+
+    async fn read<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, RegistryError>>,
+    ) -> Result<T, RegistryError> {
+        let result = self.watched(operation, work).await;
+        report(operation, result.as_ref().err().into_iter());
+        result
     }
 
     /// Warns if the operation is slow.
@@ -149,7 +164,31 @@ impl Registry {
     }
 }
 
+/// Tells the log what clients are not told: each kind of failure once, however many items it hit.
+fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e RegistryError>) {
+    let mut kinds: Vec<(&RegistryError, usize)> = Vec::new();
+    for error in errors {
+        match kinds.iter_mut().find(|(kind, _)| discriminant(*kind) == discriminant(error)) {
+            Some((_, items)) => *items += 1,
+            None => kinds.push((error, 1)),
+        }
+    }
+    for (error, items) in kinds {
+        let reason = error.source().map(ToString::to_string);
+        match error {
+            // What happens every day.
+            RegistryError::NotFound | RegistryError::PreconditionFailed { .. } => {}
+            RegistryError::Contended | RegistryError::Refused(_) | RegistryError::Unavailable(_) => {
+                tracing::warn!(operation, items, reason, "{error}");
+            }
+            RegistryError::Full(_) | RegistryError::Failed(_) | RegistryError::Interrupted => {
+                tracing::error!(operation, items, reason, "{error}");
+            }
+        }
+    }
+}
+
 /// The result of a batch of one.
 fn first<T>(mut results: Vec<Result<T, RegistryError>>) -> Result<T, RegistryError> {
-    results.pop().unwrap_or(Err(RegistryError::Stopping))
+    results.pop().unwrap_or(Err(RegistryError::Interrupted))
 }

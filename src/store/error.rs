@@ -32,9 +32,9 @@ pub enum StoreError {
     /// Something that should not happen.
     #[error("the database failed")]
     Failed(#[source] Arc<sqlx::Error>),
-    /// The registry is stopping and takes no more writes.
-    #[error("the registry is stopping")]
-    Stopping,
+    /// The operation ended without a result. Whether it took effect is not known.
+    #[error("the operation ended without a result")]
+    Interrupted,
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -85,8 +85,9 @@ fn postgres_kind(code: &str) -> Kind {
         "55P03" | "40P01" | "40001" => Kind::Contended,
         // disk_full
         "53100" => Kind::Full,
-        // query_canceled by statement_timeout, read_only_sql_transaction: a standby
-        "57014" | "25006" => Kind::Unavailable,
+        // query_canceled by statement_timeout; read_only_sql_transaction: a standby; a transaction that was ended
+        // because it idled or took too long
+        "57014" | "25006" | "25P03" | "25P04" => Kind::Unavailable,
         _ if is_of_a_user(code) => Kind::Refused,
         _ => match code.get(..2) {
             // data exception, integrity constraint violation, with check option, raise_exception

@@ -1,5 +1,6 @@
 //! Programs that write to the table with plain SQL, beside the server.
 
+mod hostile_neighbours;
 mod in_transactions;
 mod rules_of_the_owner;
 

@@ -73,7 +73,7 @@ pub(super) async fn run<B: Batch>(
     let mut results: Vec<Option<Result<B::Done, StoreError>>> = (0..length).map(|_| None).collect();
     let mut contended = Vec::new();
     let mut races = 0;
-    let give_up = Instant::now() + SEARCH;
+    let search_ends = Instant::now() + SEARCH;
     let mut parts =
         if length == 0 { Vec::new() } else { vec![((0..length).collect::<Vec<_>>(), Patience::None)] };
     while let Some((part, patience)) = parts.pop() {
@@ -91,18 +91,14 @@ pub(super) async fn run<B: Batch>(
                 parts.push((part, patience));
             }
             Err(Undone::Raced) => contended.extend(part),
-            Err(Undone::Stalled) => {
-                for item in part.into_iter().chain(parts.drain(..).flat_map(|(part, _)| part)) {
-                    results[item] = Some(Err(StoreError::Contended));
-                }
-            }
+            Err(Undone::Stalled) => return give_up(results, &StoreError::Contended),
             Err(Undone::Failed(error)) => {
                 let error = StoreError::from(error);
                 // What the database says can be about one row even if we can't tell: row-level security speaks of
                 // missing rights.
                 let of_one_item =
                     matches!(error, StoreError::Refused(_) | StoreError::Contended | StoreError::Failed(_));
-                let in_time = Instant::now() < give_up;
+                let in_time = Instant::now() < search_ends;
                 if of_one_item && part.len() > 1 && in_time {
                     let patience =
                         if matches!(error, StoreError::Contended) { Patience::Hasty } else { patience };
@@ -110,6 +106,8 @@ pub(super) async fn run<B: Batch>(
                     parts.extend([(second.to_vec(), patience), (first.to_vec(), patience)]);
                 } else if matches!(error, StoreError::Contended) {
                     contended.extend(part);
+                } else if matches!(error, StoreError::Unavailable(_) | StoreError::Full(_)) {
+                    return give_up(results, &error);
                 } else {
                     for item in part {
                         results[item] = Some(Err(error.clone()));
@@ -126,7 +124,12 @@ pub(super) async fn run<B: Batch>(
     while let Some((item, result)) = side_ways.next().await {
         results[item] = Some(result);
     }
-    results.into_iter().map(|result| result.unwrap_or(Err(StoreError::Contended))).collect()
+    give_up(results, &StoreError::Contended)
+}
+
+/// The results there are, and one error for the items that have none yet.
+fn give_up<T>(results: Vec<Option<Result<T, StoreError>>>, error: &StoreError) -> Vec<Result<T, StoreError>> {
+    results.into_iter().map(|result| result.unwrap_or_else(|| Err(error.clone()))).collect()
 }
 
 /// One item whose row another transaction holds, until the deadline. An attempt that has begun comes to its end, so
