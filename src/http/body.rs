@@ -1,10 +1,13 @@
 //! Bodies: JSON in UTF-8, of bounded size, within bounded time.
 
-use axum::body::{Body, Bytes};
+use std::sync::Arc;
+
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::App;
 use super::problem::Problem;
@@ -17,8 +20,26 @@ pub(super) const MAX_BATCH_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// of seeing its connection reset.
 const MAX_DRAINED_BYTES: usize = 64 * 1024 * 1024;
 
+/// How many bytes of bodies are kept at once, of all requests together. Beyond that, requests are turned away: their
+/// number is not bounded, and memory is.
+const MAX_BYTES_AT_ONCE: usize = 256 * 1024 * 1024;
+
+/// The room for bodies that there is left.
+#[derive(Debug, Clone)]
+pub(super) struct BodyRoom(Arc<Semaphore>);
+
+impl BodyRoom {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_BYTES_AT_ONCE)))
+    }
+}
+
 /// The body of a request, up to `LIMIT` bytes.
-pub(super) struct JsonBody<const LIMIT: usize>(Bytes);
+pub(super) struct JsonBody<const LIMIT: usize> {
+    bytes: Vec<u8>,
+    /// Given back when the body is.
+    room: Option<OwnedSemaphorePermit>,
+}
 
 impl<const LIMIT: usize> FromRequest<App> for JsonBody<LIMIT> {
     type Rejection = Problem;
@@ -27,10 +48,9 @@ impl<const LIMIT: usize> FromRequest<App> for JsonBody<LIMIT> {
         check_media_type(request.headers())?;
         check_announced_size(request.headers(), LIMIT)?;
         let limit = app.limits.body_timeout;
-        match tokio::time::timeout(limit, read::<LIMIT>(request.into_body())).await {
-            Ok(body) => body.map(Self),
-            Err(_) => Err(Problem::body_too_slow(limit)),
-        }
+        tokio::time::timeout(limit, read(request.into_body(), &app.body_room))
+            .await
+            .unwrap_or_else(|_| Err(Problem::body_too_slow(limit)))
     }
 }
 
@@ -38,16 +58,16 @@ impl<const LIMIT: usize> JsonBody<LIMIT> {
     /// The body as JSON that is not looked into yet.
     pub(super) fn json(&self) -> Result<&RawValue, Problem> {
         // The messages of the parser name what was expected and where, and repeat nothing of the body.
-        serde_json::from_slice(&self.0).map_err(|error| Problem::malformed_body(&error.to_string()))
+        serde_json::from_slice(&self.bytes).map_err(|error| Problem::malformed_body(&error.to_string()))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 }
 
-async fn read<const LIMIT: usize>(mut body: Body) -> Result<Bytes, Problem> {
-    let mut collected = Vec::new();
+async fn read<const LIMIT: usize>(mut body: Body, room: &BodyRoom) -> Result<JsonBody<LIMIT>, Problem> {
+    let mut kept = JsonBody { bytes: Vec::new(), room: None };
     let mut bytes = 0_usize;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
@@ -56,14 +76,22 @@ async fn read<const LIMIT: usize>(mut body: Body) -> Result<Bytes, Problem> {
         let Some(data) = frame.data_ref() else { continue };
         bytes += data.len();
         if bytes <= LIMIT {
-            collected.extend_from_slice(data);
+            // A client holds room for what it has sent, not for what it says that it will send.
+            let wanted = u32::try_from(data.len()).unwrap_or(u32::MAX);
+            let permit =
+                Arc::clone(&room.0).try_acquire_many_owned(wanted).map_err(|_| Problem::too_many_bodies())?;
+            match &mut kept.room {
+                Some(held) => held.merge(permit),
+                none => *none = Some(permit),
+            }
+            kept.bytes.extend_from_slice(data);
         } else if bytes > MAX_DRAINED_BYTES {
             break;
         } else {
-            collected = Vec::new();
+            kept = JsonBody { bytes: Vec::new(), room: None };
         }
     }
-    if bytes > LIMIT { Err(Problem::body_too_large(LIMIT)) } else { Ok(collected.into()) }
+    if bytes > LIMIT { Err(Problem::body_too_large(LIMIT)) } else { Ok(kept) }
 }
 
 /// A client that waits for leave to send its body (RFC 9110, section 10.1.1), or announces far too much, is refused at

@@ -44,6 +44,7 @@ const COMPRESS_FROM_BYTES: u64 = 1_024;
 pub struct App {
     registry: Arc<Registry>,
     limits: Limits,
+    body_room: body::BodyRoom,
 }
 
 /// What a request may take.
@@ -66,7 +67,7 @@ impl App {
             body_timeout: settings.body_timeout,
             slow: settings.slow,
         };
-        Self { registry, limits }
+        Self { registry, limits, body_room: body::BodyRoom::new() }
     }
 }
 

@@ -95,22 +95,30 @@ fn complete_operation(path: &str, operation: &mut Operation) {
         .name("X-Correlation-ID")
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
-        .description(Some(
-            "Names the request in the answer, the logs and the events: 1 to 128 visible ASCII characters",
-        ))
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String).max_length(Some(128))))
+        .description(Some("Names the request in the answer and the logs: 1 to 128 visible ASCII characters"))
         .build();
-    operation.parameters.get_or_insert_default().push(correlation_id.into());
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(correlation_id.into());
+    for parameter in parameters {
+        if let RefOr::T(parameter) = parameter
+            && parameter.parameter_in == ParameterIn::Header
+        {
+            // What may be left out is not thereby `null`.
+            parameter.schema = Some(ObjectBuilder::new().schema_type(Type::String).into());
+        }
+    }
 
     let mut problems = Vec::new();
     if operation.request_body.is_some() {
         problems.extend([
-            ("400", "The body is not JSON in UTF-8, or the query string or a header is invalid"),
+            ("400", "The body is not JSON in UTF-8, or the path, the query string or a header is invalid"),
             ("408", "The body came too slowly"),
             ("413", "The body is too large"),
             ("415", "The body is not application/json"),
-            ("422", "The body breaks a rule; all that are broken are named"),
+            ("422", "The body breaks a rule, and all that are broken are named; or the database has a rule that refuses it"),
         ]);
+    } else if operation.operation_id.as_deref().is_some_and(writes) {
+        problems.push(("422", "The database has a rule that refuses it"));
     }
     if path.starts_with("/v1/") || path == "/readyz" {
         problems.extend([

@@ -73,7 +73,7 @@ static FULL: Kind = kind("database-full", StatusCode::INSUFFICIENT_STORAGE, "The
 /// How long to wait before asking again, in seconds.
 const RETRY_AFTER_SECONDS: u16 = 1;
 
-/// A problem as it is sent.
+/// What is wrong, as problem details (RFC 9457)
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(super) struct ProblemBody {
@@ -185,6 +185,10 @@ impl Problem {
 
     pub(super) fn body_too_large(limit: usize) -> Self {
         Self::new(&TOO_LARGE, format!("the body must not be larger than {limit} bytes"))
+    }
+
+    pub(super) fn too_many_bodies() -> Self {
+        Self::new(&UNAVAILABLE, "too many large requests are under way").retry_later()
     }
 
     pub(super) fn unsupported_media_type(detail: &str) -> Self {

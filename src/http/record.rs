@@ -30,7 +30,7 @@ pub(super) struct RecordBody<'a> {
     /// URL of its health check
     #[schema(required = true, example = "http://127.0.0.1:20003/health")]
     health_endpoint: Option<&'a str>,
-    /// Last successful health check or heartbeat; null if never. What only a foreign writer can leave is said as
+    /// Last sign of life; null if never. What only a foreign writer can leave is said as
     /// PostgreSQL says it: `infinity`
     #[schema(required = true, value_type = Option<String>, example = "2026-07-01T12:00:00.000000Z")]
     last_heartbeat: Option<Shown>,

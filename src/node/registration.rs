@@ -148,8 +148,7 @@ impl Registration {
             IdFrom::Body => None,
         };
         let Some(given) = json::fields(body.get(), at, faults) else {
-            let kind = Json::read(body, at, &mut Faults::at_most(0)).kind();
-            faults.at(at, format!("must be a JSON object, not {kind}"));
+            faults.at(at, format!("must be a JSON object, not {}", Json::kind_of(body)));
             return None;
         };
 
@@ -209,13 +208,14 @@ fn types() -> String {
 }
 
 fn read_string(value: &RawValue, path: &Path<'_>, faults: &mut Faults) -> Option<String> {
+    if !value.get().starts_with('"') {
+        faults.at(path, format!("must be a string, not {}", Json::kind_of(value)));
+        return None;
+    }
     let before = faults.count();
     match Json::read(value, path, faults) {
-        Json::String(text) => (faults.count() == before).then_some(text),
-        other => {
-            faults.at(path, format!("must be a string, not {}", other.kind()));
-            None
-        }
+        Json::String(text) if faults.count() == before => Some(text),
+        _ => None,
     }
 }
 
@@ -298,6 +298,10 @@ fn read_url(value: &RawValue, path: &Path<'_>, faults: &mut Faults) -> Option<St
 fn read_ttl(value: &RawValue, path: &Path<'_>, faults: &mut Faults) -> Option<i32> {
     let before = faults.count();
     let rule = format!("must be an integer from 1 to {MAX_TTL_SECONDS}, or null");
+    if value.get().starts_with(['[', '{', '"']) {
+        faults.at(path, format!("{rule}; not {}", Json::kind_of(value)));
+        return None;
+    }
     match Json::read(value, path, faults) {
         Json::Null => None,
         Json::Number(plain) => {

@@ -89,6 +89,19 @@ impl Json {
         }
     }
 
+    /// What kind of value a raw text is, without reading it: what is of the wrong kind is not worth its memory.
+    #[must_use]
+    pub fn kind_of(raw: &RawValue) -> &'static str {
+        match raw.get().as_bytes().first() {
+            Some(b'"') => "a string",
+            Some(b'[') => "an array",
+            Some(b'{') => "an object",
+            Some(b't' | b'f') => "a boolean",
+            Some(b'n') | None => "null",
+            Some(_) => "a number",
+        }
+    }
+
     fn write(&self, out: &mut String) {
         match self {
             Self::Null => out.push_str("null"),

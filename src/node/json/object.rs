@@ -33,10 +33,11 @@ impl JsonObject {
             faults.at(path, too_large());
             return None;
         }
-        let value = Json::read(raw, path, faults);
-        if !matches!(value, Json::Object(_)) {
-            faults.at(path, format!("must be a JSON object, not {}", value.kind()));
+        if !raw.get().starts_with('{') {
+            faults.at(path, format!("must be a JSON object, not {}", Json::kind_of(raw)));
+            return None;
         }
+        let value = Json::read(raw, path, faults);
         let text = value.to_string();
         if faults.count() == before && text.len() > MAX_COLUMN_BYTES {
             faults.at(path, too_large());

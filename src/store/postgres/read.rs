@@ -69,13 +69,23 @@ WITH RECURSIVE version AS (
 SELECT node_version FROM version WHERE node_version IS NOT NULL
 ";
 
+/// A transaction, and unnamed statements in it: a pooler in transaction mode keeps those together. Its end frees the
+/// connection of a statement that hangs, which giving up on the answer doesn't.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '10s'";
+
 pub(super) async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT 1 FROM node_registrations LIMIT 1").persistent(false).fetch_optional(pool).await?;
-    Ok(())
+    let mut tx = pool.begin_with(BEGIN).await?;
+    sqlx::query("SELECT 1 FROM node_registrations LIMIT 1")
+        .persistent(false)
+        .fetch_optional(&mut *tx)
+        .await?;
+    tx.commit().await
 }
 
 pub(super) async fn get(pool: &PgPool, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, sqlx::Error> {
-    let row = sqlx::query(GET).bind(id.as_str()).fetch_one(pool).await?;
+    let mut tx = pool.begin_with(BEGIN).await?;
+    let row = sqlx::query(GET).persistent(false).bind(id.as_str()).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
     let found: bool = row.try_get("found")?;
     Ok(Seen {
         value: if found { Some(decode::record(&row)?) } else { None },
@@ -90,7 +100,7 @@ pub(super) async fn discover(
     server_ttl: Ttl,
 ) -> Result<Seen<Page>, sqlx::Error> {
     // One snapshot for all statements.
-    let mut tx = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let mut tx = pool.begin_with(BEGIN).await?;
     let row = sqlx::query(HORIZON).persistent(false).fetch_one(&mut *tx).await?;
     let at = row.try_get::<PgTimestamp, _>("at")?.0;
     let revision = decode::revision(&row, "horizon")?;

@@ -153,19 +153,19 @@ async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
 #[async_trait]
 impl Store for SqliteStore {
     async fn register(&self, batch: &[RegisterWrite]) -> Vec<Result<Registered, StoreError>> {
-        write::register(&self.writer, batch, self.clock.now()).await
+        write::register(&self.writer, batch, &*self.clock).await
     }
 
     async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>> {
-        write::deregister(&self.writer, batch, self.clock.now()).await
+        write::deregister(&self.writer, batch, &*self.clock).await
     }
 
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {
-        Ok(read::get(&self.readers, id, self.clock.now()).await?)
+        Ok(read::get(&self.readers, id, &*self.clock).await?)
     }
 
     async fn discover(&self, query: &DiscoveryQuery, server_ttl: Ttl) -> Result<Seen<Page>, StoreError> {
-        Ok(read::discover(&self.readers, query, server_ttl, self.clock.now()).await?)
+        Ok(read::discover(&self.readers, query, server_ttl, &*self.clock).await?)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

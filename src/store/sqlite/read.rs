@@ -9,6 +9,7 @@ use sqlx::{Sqlite, Transaction};
 use super::record;
 use crate::node::containment::contains;
 use crate::node::{ColumnText, DiscoveryQuery, Filter, Json, NodeKey, NodeRecord, Revision, Timestamp, Ttl};
+use crate::store::clock::Clock;
 use crate::store::{Page, PageBuilder, Seen};
 
 /// How many rows are gone through at a time.
@@ -47,10 +48,11 @@ pub(super) async fn ping(pool: &SqlitePool) -> Result<(), sqlx::Error> {
 pub(super) async fn get(
     pool: &SqlitePool,
     id: &NodeKey,
-    at: Timestamp,
+    clock: &dyn Clock,
 ) -> Result<Seen<Option<NodeRecord>>, sqlx::Error> {
     let mut tx = pool.begin().await?;
     let revision = horizon(&mut tx).await?;
+    let at = clock.now();
     let row = sqlx::query(GET).bind(id.as_str()).fetch_optional(&mut *tx).await?;
     let value = row.as_ref().map(record).transpose()?;
     tx.commit().await?;
@@ -61,11 +63,12 @@ pub(super) async fn discover(
     pool: &SqlitePool,
     query: &DiscoveryQuery,
     server_ttl: Ttl,
-    at: Timestamp,
+    clock: &dyn Clock,
 ) -> Result<Seen<Page>, sqlx::Error> {
     // A transaction is a snapshot.
     let mut tx = pool.begin().await?;
     let revision = horizon(&mut tx).await?;
+    let at = clock.now();
     let value = page(&mut tx, query, server_ttl, at).await?;
     tx.commit().await?;
     Ok(Seen { value, revision, at })

@@ -5,6 +5,7 @@ use sqlx::{Sqlite, Transaction};
 
 use super::record;
 use crate::node::{EventKind, Json, NodeRecord, Origin, Precondition, Registration, Revision, Timestamp};
+use crate::store::clock::Clock;
 use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
 
 /// Takes the write lock at once: a transaction that reads first and then writes could fail with BUSY.
@@ -38,10 +39,12 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING revision";
 pub(super) async fn register(
     pool: &SqlitePool,
     batch: &[RegisterWrite],
-    now: Timestamp,
+    clock: &dyn Clock,
 ) -> Vec<Result<Registered, StoreError>> {
     let attempt = async {
         let mut tx = pool.begin_with(BEGIN).await?;
+        // Not before it is our turn: times are in the order of commits.
+        let now = clock.now();
         let mut results = Vec::with_capacity(batch.len());
         for write in batch {
             results.push(alone(register_one(&mut tx, write, now).await)?);
@@ -55,10 +58,12 @@ pub(super) async fn register(
 pub(super) async fn deregister(
     pool: &SqlitePool,
     batch: &[DeregisterWrite],
-    now: Timestamp,
+    clock: &dyn Clock,
 ) -> Vec<Result<(), StoreError>> {
     let attempt = async {
         let mut tx = pool.begin_with(BEGIN).await?;
+        // Not before it is our turn: times are in the order of commits.
+        let now = clock.now();
         let mut results = Vec::with_capacity(batch.len());
         for write in batch {
             results.push(alone(deregister_one(&mut tx, write, now).await)?);

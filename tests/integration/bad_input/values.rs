@@ -75,11 +75,9 @@ async fn what_jsonb_cannot_hold_is_refused(server: &TestServer) {
         cases.push((format!(r#"{{"node_type":{bad}}}"#), "/node_type".to_owned()));
     }
     for field in ["node_version", "health_endpoint", "ttl_seconds"] {
-        // One that is no string as well has two faults in one place.
-        let twice = if field == "ttl_seconds" { 2 } else { 1 };
         for bad in [r#""\u0000""#, r#""\ud800""#] {
             let answer = server.put(super::VICTIM, with(field, bad)).await;
-            assert_eq!(answer.problem(422, "validation"), vec![format!("/{field}"); twice], "{bad}");
+            assert_eq!(answer.problem(422, "validation"), [format!("/{field}")], "{bad}");
         }
     }
     let places: Vec<[&str; 1]> = cases.iter().map(|(_, place)| [place.as_str()]).collect();

@@ -105,6 +105,8 @@ async fn every_answer_is_as_documented(server: &TestServer) {
             statuses.map(|status| (call.id().to_owned(), status.clone())).collect::<Vec<_>>()
         })
         .filter(|(_, status)| !NOT_PROVOKED_HERE.contains(&status.as_str()))
+        // It takes a rule of the database's owner, see `plain_sql::rules_of_the_owner`.
+        .filter(|(id, status)| (id.as_str(), status.as_str()) != ("deregisterNode", "422"))
         .collect();
     let missing: Vec<_> = documented.difference(&client.seen).collect();
     assert!(missing.is_empty(), "documented and never seen: {missing:?}");

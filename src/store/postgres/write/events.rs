@@ -54,8 +54,9 @@ pub(super) async fn record(
     if events.node_ids.is_empty() {
         return Ok(Vec::new());
     }
-    sqlx::query(LOCK_REVISIONS).execute(&mut **tx).await.map_err(stalled)?;
+    sqlx::query(LOCK_REVISIONS).persistent(false).execute(&mut **tx).await.map_err(stalled)?;
     let row = sqlx::query(RECORD)
+        .persistent(false)
         .bind(&events.node_ids)
         .bind(&events.kinds)
         .bind(&events.changed)

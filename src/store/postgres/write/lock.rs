@@ -9,13 +9,13 @@ use super::batch::Patience;
 use crate::node::Revision;
 use crate::store::postgres::decode;
 
-/// READ COMMITTED, because a statement must see what was committed while an earlier one waited for a lock. The
+/// Statements of these transactions are unnamed, for the sake of poolers in transaction mode. READ COMMITTED, because a statement must see what was committed while an earlier one waited for a lock. The
 /// triggers leave the events of these transactions to us.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = '10s'; \
                      SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '250ms'";
 /// For the parts of a batch that met a row which another transaction has inserted and not committed: such rows can't
 /// be skipped, and each is found at the price of some waits. Who waits too little here still goes the side way.
-const BEGIN_HASTY: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+const BEGIN_HASTY: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = '10s'; \
                            SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '10ms'";
 
 const LOCK_FREE: &str = r#"
@@ -73,7 +73,13 @@ async fn locked(
     statement: &'static str,
     ids: &[&str],
 ) -> Result<HashSet<String>, sqlx::Error> {
-    Ok(sqlx::query_scalar(statement).bind(ids).fetch_all(&mut **tx).await?.into_iter().collect())
+    Ok(sqlx::query_scalar(statement)
+        .persistent(false)
+        .bind(ids)
+        .fetch_all(&mut **tx)
+        .await?
+        .into_iter()
+        .collect())
 }
 
 /// The revisions of those of the rows that exist.
@@ -81,6 +87,6 @@ pub(super) async fn revisions(
     tx: &mut Transaction<'_, Postgres>,
     ids: &[&str],
 ) -> Result<HashMap<String, Revision>, sqlx::Error> {
-    let rows = sqlx::query(REVISIONS).bind(ids).fetch_all(&mut **tx).await?;
+    let rows = sqlx::query(REVISIONS).persistent(false).bind(ids).fetch_all(&mut **tx).await?;
     rows.iter().map(|row| Ok((row.try_get("node_id")?, decode::revision(row, "revision")?))).collect()
 }

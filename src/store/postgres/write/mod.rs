@@ -128,7 +128,13 @@ impl Batch for Deregistering<'_> {
         let gone: HashSet<String> = if doomed.is_empty() {
             HashSet::new()
         } else {
-            sqlx::query_scalar(DELETE).bind(&doomed).fetch_all(&mut *tx).await?.into_iter().collect()
+            sqlx::query_scalar(DELETE)
+                .persistent(false)
+                .bind(&doomed)
+                .fetch_all(&mut *tx)
+                .await?
+                .into_iter()
+                .collect()
         };
 
         let mut events = Events::default();

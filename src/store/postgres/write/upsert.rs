@@ -94,6 +94,7 @@ pub(super) async fn upsert(
     }
     let registrations = || writes.iter().map(|write| &write.registration);
     let rows = sqlx::query(UPSERT)
+        .persistent(false)
         .bind(registrations().map(|r| r.node_id.as_str()).collect::<Vec<_>>())
         .bind(registrations().map(|r| r.node_type.as_str()).collect::<Vec<_>>())
         .bind(registrations().map(|r| r.node_version.as_str()).collect::<Vec<_>>())
