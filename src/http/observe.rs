@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::ACCEPT_ENCODING;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -44,6 +45,7 @@ fn is_sane(id: &[u8]) -> bool {
 pub(super) async fn observe(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
     let id = CorrelationId::of(request.headers());
     request.extensions_mut().insert(id.clone());
+    simplify_accept_encoding(request.headers_mut());
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let span =
         tracing::info_span!("request", method = %request.method(), route, correlation_id = id.as_str());
@@ -68,6 +70,29 @@ pub(super) async fn observe(State(limits): State<Limits>, mut request: Request, 
     .await
 }
 
+/// Leaves what the compression needs to know: gzip, or nothing. Everything else may be answered as it is (RFC 9110,
+/// section 12.5.3), and never with a 406 for what has been done already.
+fn simplify_accept_encoding(headers: &mut HeaderMap) {
+    let accepts = |value: &HeaderValue| {
+        value
+            .to_str()
+            .is_ok_and(|list| list.split(',').any(|coding| is_acceptable_gzip(&coding.to_ascii_lowercase())))
+    };
+    let gzip = headers.get_all(ACCEPT_ENCODING).iter().any(accepts);
+    headers.remove(ACCEPT_ENCODING);
+    if gzip {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+}
+
+fn is_acceptable_gzip(coding: &str) -> bool {
+    let mut parts = coding.split(';').map(str::trim);
+    let named = matches!(parts.next(), Some("gzip" | "x-gzip" | "*"));
+    let refused = parts
+        .any(|weight| weight.strip_prefix("q=").is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0)));
+    named && !refused
+}
+
 /// Answers with 504 what takes too long. A write that is under way goes on: it belongs to the registry.
 pub(super) async fn time_limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(limits.request_timeout, next.run(request)).await {
@@ -79,6 +104,26 @@ pub(super) async fn time_limit(State(limits): State<Limits>, request: Request, n
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gzip_is_all_that_matters_of_accept_encoding() {
+        for (given, expected) in [
+            ("gzip", Some("gzip")),
+            ("br, GZIP;q=0.5", Some("gzip")),
+            ("*", Some("gzip")),
+            ("gzip;q=0", None),
+            ("gzip; q=0.0, identity", None),
+            ("identity;q=0", None),
+            ("*;q=0", None),
+            ("br", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(given));
+            simplify_accept_encoding(&mut headers);
+            let left = headers.get(ACCEPT_ENCODING).map(|value| value.to_str().unwrap());
+            assert_eq!(left, expected, "{given}");
+        }
+    }
 
     #[test]
     fn only_a_sane_correlation_id_is_taken() {

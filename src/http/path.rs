@@ -4,6 +4,7 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 
 use super::problem::Problem;
+use super::query_string::is_percent_encoded;
 use crate::node::NodeKey;
 
 /// The name of the path's parameter.
@@ -19,6 +20,9 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
         // No plain segment of a path is empty, but a row may have the empty id.
         if parts.uri.path().ends_with('/') {
             return Ok(Self(String::new()));
+        }
+        if !is_percent_encoded(parts.uri.path()) {
+            return Err(Problem::undecodable_path());
         }
         match Path::<String>::from_request_parts(parts, state).await {
             Ok(Path(id)) => Ok(Self(id)),

@@ -197,7 +197,10 @@ impl Problem {
 
     pub(super) fn timeout(limit: std::time::Duration) -> Self {
         let limit = humantime::format_duration(limit);
-        Self::new(&TIMEOUT, format!("it took more than {limit}; a write may have taken effect, or may yet"))
+        Self::new(
+            &TIMEOUT,
+            format!("it took more than {limit}; if this was a write, it may have taken effect, or may yet"),
+        )
     }
 
     pub(super) fn internal() -> Self {
@@ -270,7 +273,7 @@ impl From<RegistryError> for Problem {
                 Self::new(&REFUSED, "a constraint or trigger of the database's own refuses this; its owner knows which")
             }
             RegistryError::Unavailable(_) => {
-                Self::new(&UNAVAILABLE, "the database is not available; a write may have taken effect, or may yet")
+                Self::new(&UNAVAILABLE, "the database is not available; if this was a write, it may have taken effect, or may yet")
                     .retry_later()
             }
             RegistryError::Full(_) => Self::new(&FULL, "the database takes no more; reads go on"),

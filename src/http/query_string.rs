@@ -46,7 +46,7 @@ impl QueryString {
                 continue;
             };
             if !parameter.repeatable && read.values.iter().any(|(said, _)| *said == parameter.name) {
-                faults.add(shown(), "must not be repeated");
+                faults.add(shown(), format!("must not be repeated; the call takes {}", names(allowed)));
                 continue;
             }
             read.values.push((parameter.name, value));
@@ -75,7 +75,17 @@ fn names(allowed: &[Parameter]) -> String {
 /// As forms encode (WHATWG URL, section 5.1): `+` is a blank.
 fn decode(text: &str) -> Option<String> {
     let text = text.replace('+', " ");
+    if !is_percent_encoded(&text) {
+        return None;
+    }
     percent_decode_str(&text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// Whether every percent sign begins an escape (RFC 3986, section 2.1). Else two spellings would be one text.
+pub(super) fn is_percent_encoded(text: &str) -> bool {
+    let is_escape =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    text.split('%').skip(1).all(is_escape)
 }
 
 fn decode_lossy(text: &str) -> String {
@@ -109,9 +119,9 @@ mod tests {
 
     #[test]
     fn what_is_not_allowed_is_named_harmlessly() {
-        let (_, faults) = read("drop%20table=1&limit=1&limit=2&status=%FF&%E2%80%AEx=1");
+        let (_, faults) = read("drop%20table=1&limit=1&limit=2&status=%FF&status=%zz&%E2%80%AEx=1");
         let names: Vec<&str> = faults.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["drop table", "limit", "status", "\u{FFFD}x"]);
+        assert_eq!(names, ["drop table", "limit", "status", "status", "\u{FFFD}x"]);
         assert!(faults[0].1.ends_with("it takes status, limit"));
     }
 }

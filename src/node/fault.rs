@@ -37,8 +37,8 @@ pub struct Faults {
 impl Faults {
     /// Faults of one request: a thousand are named, the rest is counted.
     pub const OF_A_REQUEST: usize = 1_000;
-    /// Faults of one item of a batch: a hundred are named, the rest is counted.
-    pub const OF_AN_ITEM: usize = 100;
+    /// Faults of one item of a batch: twenty are named, the rest is counted. There may be a thousand such items.
+    pub const OF_AN_ITEM: usize = 20;
 
     /// An empty list that names `at_most` faults and counts the others.
     #[must_use]

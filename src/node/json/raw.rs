@@ -41,9 +41,9 @@ pub fn elements(text: &str, keep: usize) -> Elements<'_> {
         .unwrap_or(Elements { items: Vec::new(), count: 0 })
 }
 
-/// The members of the object that `text` is, as they stand there; none if it isn't one.
-pub(super) fn members(text: &str) -> Vec<(&RawValue, &RawValue)> {
-    struct Collect;
+/// The members of the object that `text` is, as they stand there, up to a number of them; none if it isn't one.
+pub(super) fn members(text: &str, keep: usize) -> Vec<(&RawValue, &RawValue)> {
+    struct Collect(usize);
     impl<'de> Visitor<'de> for Collect {
         type Value = Vec<(&'de RawValue, &'de RawValue)>;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,12 +52,14 @@ pub(super) fn members(text: &str) -> Vec<(&RawValue, &RawValue)> {
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut members = Vec::new();
             while let Some(member) = map.next_entry::<&RawValue, &RawValue>()? {
-                members.push(member);
+                if members.len() < self.0 {
+                    members.push(member);
+                }
             }
             Ok(members)
         }
     }
-    serde_json::Deserializer::from_str(text).deserialize_map(Collect).unwrap_or_default()
+    serde_json::Deserializer::from_str(text).deserialize_map(Collect(keep)).unwrap_or_default()
 }
 
 #[cfg(test)]

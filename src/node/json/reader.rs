@@ -62,7 +62,7 @@ impl Reader<'_> {
             return Json::Object(Vec::new());
         }
         let mut members: Vec<(String, Json)> = self
-            .members(text, path)
+            .members(text, usize::MAX, path)
             .into_iter()
             .map(|(key, value)| {
                 let value = self.value(value, &path.member(&key), level + 1);
@@ -76,8 +76,13 @@ impl Reader<'_> {
         Json::Object(members)
     }
 
-    fn members<'t>(&mut self, text: &'t str, path: &Path<'_>) -> Vec<(Cow<'t, str>, &'t RawValue)> {
-        let members = members(text);
+    fn members<'t>(
+        &mut self,
+        text: &'t str,
+        keep: usize,
+        path: &Path<'_>,
+    ) -> Vec<(Cow<'t, str>, &'t RawValue)> {
+        let members = members(text, keep);
         members.into_iter().map(|(key, value)| (self.key(key, path), value)).collect()
     }
 
@@ -118,6 +123,10 @@ impl Reader<'_> {
     }
 }
 
+/// How many members an object may have whose reader knows what it expects. A body of nothing but names would take
+/// many times its size otherwise.
+const MAX_FIELDS: usize = 1_000;
+
 /// The members of the object that `text` is, for a reader that knows which it expects: the last of duplicate keys
 /// wins. `None` if it isn't an object. Faults of keys go to `faults`.
 #[must_use]
@@ -130,7 +139,11 @@ pub fn fields<'t>(
         return None;
     }
     let mut reader = Reader { faults: Some(faults), max_levels: MAX_LEVELS };
-    let mut fields = reader.members(text, path);
+    let mut fields = reader.members(text, MAX_FIELDS + 1, path);
+    if fields.len() > MAX_FIELDS {
+        reader.fault(path, &format!("must not have more than {MAX_FIELDS} members"));
+        fields.truncate(MAX_FIELDS);
+    }
     fields.reverse();
     // Stable: of duplicates, the last written stands first and is kept.
     fields.sort_by(|(a, _), (b, _)| a.cmp(b));

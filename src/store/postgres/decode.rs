@@ -28,7 +28,8 @@ impl<'r> Decode<'r, Postgres> for PgTimestamp {
         Ok(Self(match micros {
             i64::MAX => Timestamp::INFINITY,
             i64::MIN => Timestamp::NEG_INFINITY,
-            micros => Timestamp::from_unix_micros(micros.saturating_add(EPOCH_MICROS)),
+            // The last thirty years that PostgreSQL knows are beyond an i64 from 1970 on. They are no infinity.
+            micros => Timestamp::from_unix_micros(micros.saturating_add(EPOCH_MICROS).min(i64::MAX - 1)),
         }))
     }
 }

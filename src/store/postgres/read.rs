@@ -75,7 +75,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL 
 
 pub(super) async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin_with(BEGIN).await?;
-    sqlx::query("SELECT 1 FROM node_registrations LIMIT 1")
+    sqlx::query("SELECT 1 FROM node_registrations, node_events LIMIT 1")
         .persistent(false)
         .fetch_optional(&mut *tx)
         .await?;

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::ConnectOptions as _;
-use sqlx::Row as _;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
+use sqlx::{ConnectOptions as _, Row as _, Sqlite};
 
 use super::clock::Clock;
 use super::migration::{Migration, SQLITE};
@@ -178,6 +178,16 @@ impl Store for SqliteStore {
     }
 }
 
+/// Closes a connection after a failure: SQLite may have ended its transaction by itself, on a full disk for example
+/// (`sqlite.org/lang_transaction.html`, section 3), and sqlx would go on to believe in it. The pool makes another.
+async fn keep_if_sound<T, E>(connection: PoolConnection<Sqlite>, result: &Result<T, E>) {
+    if result.is_err()
+        && let Err(error) = connection.close().await
+    {
+        tracing::warn!(%error, "a connection could not be closed after a failure");
+    }
+}
+
 /// The columns of a record, by name.
 fn record(row: &SqliteRow) -> Result<NodeRecord, sqlx::Error> {
     let json = |column| row.try_get::<&str, _>(column).map(JsonText::from_database);
@@ -202,4 +212,52 @@ fn record(row: &SqliteRow) -> Result<NodeRecord, sqlx::Error> {
 
 fn broken(what: &str) -> sqlx::Error {
     sqlx::Error::Decode(what.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::fault::Path as Place;
+    use crate::node::registration::IdFrom;
+    use crate::node::{Actor, Faults, Origin, Precondition, Registration};
+    use crate::store::clock::SystemClock;
+
+    fn large(id: &str) -> RegisterWrite {
+        let body = format!(r#"{{"node_type":"effect","metadata":{{"a":"{}"}}}}"#, "x".repeat(60_000));
+        let mut faults = Faults::at_most(1);
+        let raw = serde_json::from_str(&body).unwrap();
+        RegisterWrite {
+            registration: Registration::read(raw, &Place::Root, IdFrom::Path(id), &mut faults).unwrap(),
+            alive: false,
+            precondition: Precondition::None,
+            origin: Origin { actor: Actor::anonymous(), correlation_id: None },
+        }
+    }
+
+    #[tokio::test]
+    async fn writes_go_on_when_there_is_room_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("full.db").display());
+        let store = SqliteStore::open(&url, Arc::new(SystemClock)).await.unwrap();
+        // SQLite says the same of a file that may not grow as of a disk that is full.
+        sqlx::query("PRAGMA max_page_count = 60").execute(&store.writer).await.unwrap();
+        let mut stored = 0;
+        let refused = loop {
+            let mut results = store.register(&[large(&format!("n{stored}"))]).await;
+            match results.pop().unwrap() {
+                Ok(_) => stored += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(stored > 0 && matches!(refused, StoreError::Full(_)), "{stored} {refused:?}");
+        // The connection that was full is gone, and its limit with it.
+        for _ in 0..3 {
+            assert!(store.register(&[large("after")]).await.pop().unwrap().is_ok());
+        }
+        let query =
+            DiscoveryQuery { limit: crate::node::PageLimit::new(1_000).unwrap(), ..Default::default() };
+        let page = store.discover(&query, Ttl::from_seconds(1)).await.unwrap().value;
+        assert_eq!(page.records.len(), stored + 1, "what was acknowledged is there, and nothing else");
+        store.close().await;
+    }
 }

@@ -4,9 +4,9 @@
 //! indexed conditions leave are gone through in order.
 
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection as _, Sqlite, Transaction};
 
-use super::record;
+use super::{keep_if_sound, record};
 use crate::node::containment::contains;
 use crate::node::{ColumnText, DiscoveryQuery, Filter, Json, NodeKey, NodeRecord, Revision, Timestamp, Ttl};
 use crate::store::clock::Clock;
@@ -50,13 +50,19 @@ pub(super) async fn get(
     id: &NodeKey,
     clock: &dyn Clock,
 ) -> Result<Seen<Option<NodeRecord>>, sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    let revision = horizon(&mut tx).await?;
-    let at = clock.now();
-    let row = sqlx::query(GET).bind(id.as_str()).fetch_optional(&mut *tx).await?;
-    let value = row.as_ref().map(record).transpose()?;
-    tx.commit().await?;
-    Ok(Seen { value, revision, at })
+    let mut connection = pool.acquire().await?;
+    let attempt = async {
+        let mut tx = connection.begin().await?;
+        let revision = horizon(&mut tx).await?;
+        let at = clock.now();
+        let row = sqlx::query(GET).bind(id.as_str()).fetch_optional(&mut *tx).await?;
+        let value = row.as_ref().map(record).transpose()?;
+        tx.commit().await?;
+        Ok(Seen { value, revision, at })
+    };
+    let result = attempt.await;
+    keep_if_sound(connection, &result).await;
+    result
 }
 
 pub(super) async fn discover(
@@ -65,13 +71,19 @@ pub(super) async fn discover(
     server_ttl: Ttl,
     clock: &dyn Clock,
 ) -> Result<Seen<Page>, sqlx::Error> {
-    // A transaction is a snapshot.
-    let mut tx = pool.begin().await?;
-    let revision = horizon(&mut tx).await?;
-    let at = clock.now();
-    let value = page(&mut tx, query, server_ttl, at).await?;
-    tx.commit().await?;
-    Ok(Seen { value, revision, at })
+    let mut connection = pool.acquire().await?;
+    let attempt = async {
+        // A transaction is a snapshot.
+        let mut tx = connection.begin().await?;
+        let revision = horizon(&mut tx).await?;
+        let at = clock.now();
+        let value = page(&mut tx, query, server_ttl, at).await?;
+        tx.commit().await?;
+        Ok(Seen { value, revision, at })
+    };
+    let result = attempt.await;
+    keep_if_sound(connection, &result).await;
+    result
 }
 
 async fn horizon(tx: &mut Transaction<'_, Sqlite>) -> Result<Revision, sqlx::Error> {

@@ -1,9 +1,9 @@
 //! Writing to SQLite: one writer, one transaction per batch.
 
-use sqlx::sqlite::SqlitePool;
-use sqlx::{Sqlite, Transaction};
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, Sqlite, Transaction};
 
-use super::record;
+use super::{keep_if_sound, record};
 use crate::node::{EventKind, Json, NodeRecord, Origin, Precondition, Registration, Revision, Timestamp};
 use crate::store::clock::Clock;
 use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
@@ -41,8 +41,8 @@ pub(super) async fn register(
     batch: &[RegisterWrite],
     clock: &dyn Clock,
 ) -> Vec<Result<Registered, StoreError>> {
-    let attempt = async {
-        let mut tx = pool.begin_with(BEGIN).await?;
+    let attempt = async |connection: &mut SqliteConnection| {
+        let mut tx = connection.begin_with(BEGIN).await?;
         // Not before it is our turn: times are in the order of commits.
         let now = clock.now();
         let mut results = Vec::with_capacity(batch.len());
@@ -52,7 +52,15 @@ pub(super) async fn register(
         tx.commit().await?;
         Ok(results)
     };
-    for_all(attempt.await, batch.len())
+    let result = match pool.acquire().await {
+        Ok(mut connection) => {
+            let result = attempt(&mut connection).await;
+            keep_if_sound(connection, &result).await;
+            result
+        }
+        Err(error) => Err(error.into()),
+    };
+    for_all(result, batch.len())
 }
 
 pub(super) async fn deregister(
@@ -60,8 +68,8 @@ pub(super) async fn deregister(
     batch: &[DeregisterWrite],
     clock: &dyn Clock,
 ) -> Vec<Result<(), StoreError>> {
-    let attempt = async {
-        let mut tx = pool.begin_with(BEGIN).await?;
+    let attempt = async |connection: &mut SqliteConnection| {
+        let mut tx = connection.begin_with(BEGIN).await?;
         // Not before it is our turn: times are in the order of commits.
         let now = clock.now();
         let mut results = Vec::with_capacity(batch.len());
@@ -71,7 +79,15 @@ pub(super) async fn deregister(
         tx.commit().await?;
         Ok(results)
     };
-    for_all(attempt.await, batch.len())
+    let result = match pool.acquire().await {
+        Ok(mut connection) => {
+            let result = attempt(&mut connection).await;
+            keep_if_sound(connection, &result).await;
+            result
+        }
+        Err(error) => Err(error.into()),
+    };
+    for_all(result, batch.len())
 }
 
 /// What concerns one item alone is its result; anything else undoes the batch. A statement that a constraint refuses
