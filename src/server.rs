@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 use crate::config::{DatabaseUrl, Settings};
-use crate::http::{self, App};
+use crate::http::{self, App, Ended};
 use crate::registry::{Parts, Registry};
 use crate::store::Store;
 use crate::store::clock::SystemClock;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
+
+/// How long closing the database may take at the least, if the time for the stop is up.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
 
 /// A server that listens, and serves once it runs.
 pub struct Server {
@@ -63,42 +65,11 @@ impl Server {
     /// # Errors
     /// If the server fails, or requests had to be cut off.
     pub async fn run_until(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let stopping = CancellationToken::new();
-        let told = stopping.clone();
-        let graceful = async move {
-            stop.await;
-            tracing::info!("stopping: requests in flight finish");
-            told.cancel();
-        };
-        // Counts from the moment at which the server is told to stop, for all that there is to do.
-        let time_is_up = {
-            let (stopping, limit) = (stopping.clone(), self.shutdown_timeout);
-            async move {
-                stopping.cancelled().await;
-                tokio::time::sleep(limit).await;
-            }
-        };
-        tokio::pin!(time_is_up);
-        // Small answers are sent at once, and not held back to be sent with others (Nagle's algorithm).
-        let listener = self.listener.tap_io(|connection| {
-            if let Err(error) = connection.set_nodelay(true) {
-                tracing::debug!(%error, "a connection goes without TCP_NODELAY");
-            }
-        });
-        let serve = axum::serve(listener, self.router).with_graceful_shutdown(graceful);
-        let in_time = tokio::select! {
-            result = async { serve.await } => {
-                result.context("serving failed")?;
-                true
-            }
-            () = &mut time_is_up => false,
-        };
-        let closed = tokio::select! {
-            () = self.registry.close() => true,
-            () = &mut time_is_up, if in_time => false,
-            // Those who were cut off let go of their connections at once.
-            () = tokio::time::sleep(Duration::from_secs(1)), if !in_time => false,
-        };
+        let Ended { in_time, deadline } =
+            http::serve(self.listener, self.router, stop, self.shutdown_timeout).await;
+        // What was cut off a moment ago still gives its connections to the database back.
+        let deadline = deadline.max(Instant::now() + CLOSE_TIME);
+        let closed = tokio::time::timeout_at(deadline, self.registry.close()).await.is_ok();
         anyhow::ensure!(
             in_time && closed,
             "requests were cut off: they took longer than {} (ONEX_REGISTRY_SHUTDOWN_TIMEOUT) to finish",

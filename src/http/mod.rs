@@ -14,6 +14,7 @@ mod path;
 mod problem;
 mod query_string;
 mod record;
+mod serve;
 
 pub mod openapi;
 
@@ -35,6 +36,8 @@ use crate::config::{CorsOrigins, Settings};
 use crate::registry::Registry;
 
 use problem::Problem;
+
+pub use serve::{Ended, serve};
 
 /// Answers smaller than this are not worth compressing.
 const COMPRESS_FROM_BYTES: u64 = 1_024;

@@ -267,3 +267,35 @@ fn the_example_of_an_env_file_names_every_setting_and_its_default() {
         assert!(example.lines().any(|found| found.trim_end() == line.trim_end()), "{line}");
     }
 }
+
+#[tokio::test]
+async fn half_a_head_does_not_spoil_the_stop() {
+    let folder = folder();
+    let mut command = program(folder.path());
+    let mut process =
+        Process::start(command.env(ANY_PORT, "127.0.0.1:0").arg("--shutdown-timeout=300ms")).await;
+    let mut client = TcpStream::connect(&process.address).await.unwrap();
+    client.write_all(b"GET /livez HTTP/1.1\r\nHost: h\r\n").await.unwrap();
+    assert_eq!(status(&process, "/livez").await, 200);
+    process.signal("TERM").await;
+    assert!(process.wait().await.success(), "{:?}", process.lines);
+}
+
+#[tokio::test]
+async fn a_client_that_has_sent_all_and_says_so_gets_its_answer() {
+    let folder = folder();
+    let mut process = start(folder.path()).await;
+    let mut client = TcpStream::connect(&process.address).await.unwrap();
+    let body = r#"{"node_type":"effect"}"#;
+    let request = format!(
+        "PUT /v1/nodes/n HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    client.write_all(request.as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    process.signal("TERM").await;
+    assert!(process.wait().await.success());
+}

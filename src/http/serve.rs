@@ -1,0 +1,128 @@
+//! Connections: accepted, served, and brought to an end.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long a connection may take to send the head of its next request, the time in which it sends nothing included.
+/// What is slower is closed: half-sent heads would fill the table of open files.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// The pause after a failure to accept, such as too many open files: it would fail again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// Whether all requests were answered, and none was cut off.
+    pub in_time: bool,
+    /// By when the rest of the stop should be done.
+    pub deadline: Instant,
+}
+
+/// Serves until `stop`. Then no new connection is taken, and requests in flight finish within `limit`. What hasn't by
+/// then is cut off. Half a head is no request: nobody is cut off who has sent no more.
+///
+/// All connections end with this future, also if it is dropped.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()>,
+    limit: Duration,
+) -> Ended {
+    tokio::pin!(stop);
+    let stopping = CancellationToken::new();
+    let in_flight = Arc::new(AtomicUsize::new(0));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let served = connection(stream, router.clone(), stopping.clone(), Arc::clone(&in_flight));
+                    connections.spawn(served);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            // Connections that have ended are let go of.
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+    tracing::info!("stopping: requests in flight finish");
+    drop(listener);
+    stopping.cancel();
+    let deadline = Instant::now() + limit;
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    let in_time = tokio::time::timeout_at(deadline, all_ended).await.is_ok();
+    Ended { in_time: in_time || in_flight.load(Ordering::Acquire) == 0, deadline }
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    stopping: CancellationToken,
+    in_flight: Arc<AtomicUsize>,
+) {
+    // Small answers are sent at once, and not held back to be sent with others (Nagle's algorithm).
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection goes without TCP_NODELAY");
+    }
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let in_flight = InFlight::new(&in_flight);
+        let answer = router.call(request);
+        async move {
+            let answer: Result<_, Infallible> = answer.await;
+            drop(in_flight);
+            answer
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        // A client may close its side when it has sent all, and wait for the answer.
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        // Clients hang up, send what is no HTTP, or nothing at all: nothing that the server could do about.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Counts a request as long as it is being answered.
+struct InFlight(Arc<AtomicUsize>);
+
+impl InFlight {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
