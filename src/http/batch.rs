@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::body::{JsonBody, MAX_BATCH_BODY_BYTES, MAX_BODY_BYTES};
-use super::nodes::{NamedRegistrationBody, origin};
+use super::nodes::NamedRegistrationBody;
 use super::observe::CorrelationId;
 use super::problem::{Problem, ProblemBody};
 use super::query_string::QueryString;
@@ -111,7 +111,7 @@ pub(super) async fn register(
             registration: registration.clone(),
             alive: false,
             precondition: Precondition::None,
-            origin: origin(&correlation_id),
+            origin: correlation_id.origin(),
         })
         .collect();
     let mut outcomes = app.registry.register_all(writes).await.into_iter();
@@ -226,7 +226,7 @@ pub(super) async fn deregister(
     let writes = ids.values().flatten().map(|node_id| DeregisterWrite {
         node_id: node_id.clone(),
         precondition: Precondition::None,
-        origin: origin(&correlation_id),
+        origin: correlation_id.origin(),
     });
     let mut outcomes = app.registry.deregister_all(writes.collect()).await.into_iter();
     let (mut deregistered, mut unknown, mut failed) = (0, Vec::new(), None);

@@ -1,6 +1,7 @@
 //! Conditional requests (RFC 9110, section 13): entity tags, and what `If-Match` and `If-None-Match` ask for.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::node::{Faults, NodeRecord, Place, Precondition, Revision, Status};
@@ -31,6 +32,19 @@ pub(super) fn page_tag<'a>(
 fn tag(text: String) -> HeaderValue {
     // Digits and quotes: this can't fail.
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// 304 without a body if the client has the present tag.
+pub(super) fn unless_not_modified(request: &HeaderMap, response: Response) -> Response {
+    match response.headers().get(header::ETAG) {
+        Some(tag) if not_modified(request, tag) => {
+            let (mut parts, _) = response.into_parts();
+            parts.status = StatusCode::NOT_MODIFIED;
+            parts.headers.remove(header::CONTENT_TYPE);
+            Response::from_parts(parts, axum::body::Body::empty())
+        }
+        _ => response,
+    }
 }
 
 /// Whether a GET may be answered with 304: `If-None-Match` names the present tag, or is `*`.

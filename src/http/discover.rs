@@ -7,11 +7,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::nodes::{ConsistencyName, broken_record, unless_not_modified};
+use super::consistency::ConsistencyName;
 use super::problem::{Problem, ProblemBody};
 use super::query_string::{Parameter, QueryString};
-use super::record::{RecordBody, StatusName};
-use super::{App, conditional, headers};
+use super::record::{RecordBody, StatusName, broken_record};
+use super::{App, conditional, consistency, headers};
 use crate::node::{ColumnText, Cursor, DiscoveryQuery, Faults, Filter, JsonObject, PageLimit, Place, Status};
 
 /// What to find. Conditions of different names must all hold
@@ -125,14 +125,14 @@ pub(super) async fn discover(
         (header::ETAG, conditional::page_tag(shown.iter().copied(), page.more)),
         (headers::REGISTRY_REVISION, headers::revision(seen.revision)),
     ];
-    Ok(unless_not_modified(&request, (fields, bytes).into_response()))
+    Ok(conditional::unless_not_modified(&request, (fields, bytes).into_response()))
 }
 
 /// Reads what to find, and says all that is wrong with it.
 fn read(query: Option<&str>) -> Result<DiscoveryQuery, Problem> {
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
     let mut given = QueryString::read(query, &PARAMETERS, &mut faults);
-    check_consistency(&mut given, &mut faults);
+    consistency::check(&mut given, &mut faults);
     let filter = |name: &&str| {
         let values = given.all(name);
         if values.is_empty() { None } else { Filter::new(name, values) }
@@ -158,13 +158,6 @@ fn read(query: Option<&str>) -> Result<DiscoveryQuery, Problem> {
         }
     }
     if faults.is_empty() { Ok(query) } else { Err(Problem::faults(faults)) }
-}
-
-/// All reads are answered by the database today, so `strong` asks for what is done anyway.
-pub(super) fn check_consistency(given: &mut QueryString, faults: &mut Faults) {
-    if given.one("consistency").is_some_and(|value| value != "strong") {
-        fault(faults, "consistency", "must be strong, or be left out");
-    }
 }
 
 fn fault(faults: &mut Faults, name: &str, detail: impl Into<String>) {

@@ -5,6 +5,7 @@
 mod batch;
 mod body;
 mod conditional;
+mod consistency;
 mod discover;
 mod headers;
 mod nodes;

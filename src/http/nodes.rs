@@ -5,20 +5,21 @@ use std::collections::BTreeMap;
 use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::{JsonBody, MAX_BODY_BYTES};
+use super::consistency::ReadParameters;
 use super::observe::CorrelationId;
 use super::path::PathId;
 use super::problem::{Problem, ProblemBody};
 use super::query_string::{Parameter, QueryString};
-use super::record::RecordBody;
-use super::{App, conditional, headers};
+use super::record::{RecordBody, show};
+use super::{App, conditional, consistency, headers};
 use crate::node::fault::Path;
 use crate::node::registration::IdFrom;
-use crate::node::{Actor, Faults, NodeRecord, Origin, Place, Registration, Status};
+use crate::node::{Faults, NodeRecord, Place, Registration};
 use crate::registry::{DeregisterWrite, RegisterWrite};
 
 /// What a node registers with
@@ -180,7 +181,7 @@ async fn register_from(
         Some(registration) if faults.is_empty() => registration,
         _ => return Err(Problem::faults(faults)),
     };
-    let write = RegisterWrite { registration, alive, precondition, origin: origin(correlation_id) };
+    let write = RegisterWrite { registration, alive, precondition, origin: correlation_id.origin() };
     let registered = app.registry.register(write).await?;
     let status = app.registry.status(&registered.record, registered.at);
     let code = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
@@ -198,25 +199,6 @@ fn read_alive(query: Option<&str>, faults: &mut Faults) -> bool {
             false
         }
     }
-}
-
-/// How fresh a read must be
-#[derive(Debug, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "describes in the document what `discover::check_consistency` reads")]
-pub(super) struct ReadParameters {
-    /// `strong`: answered by the database
-    #[param(required = false, inline)]
-    consistency: ConsistencyName,
-}
-
-/// How fresh a read must be
-#[derive(Debug, ToSchema)]
-#[schema(as = Consistency, rename_all = "snake_case")]
-#[allow(dead_code, reason = "describes the values of `consistency` in the document")]
-pub(super) enum ConsistencyName {
-    /// Answered by the database
-    Strong,
 }
 
 const GET_PARAMETERS: [Parameter; 1] = [Parameter::once("consistency")];
@@ -244,7 +226,7 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
     let mut query = QueryString::read(query.as_deref(), &GET_PARAMETERS, &mut faults);
-    super::discover::check_consistency(&mut query, &mut faults);
+    consistency::check(&mut query, &mut faults);
     if !faults.is_empty() {
         return Err(Problem::faults(faults));
     }
@@ -255,7 +237,7 @@ pub(super) async fn get(
     };
     let mut response = show(StatusCode::OK, &record, app.registry.status(&record, seen.at));
     response.headers_mut().insert(headers::REGISTRY_REVISION, revision);
-    Ok(unless_not_modified(&request, response))
+    Ok(conditional::unless_not_modified(&request, response))
 }
 
 /// Deregister a node
@@ -285,46 +267,9 @@ pub(super) async fn deregister(
     if !faults.is_empty() {
         return Err(Problem::faults(faults));
     }
-    let write = DeregisterWrite { node_id: id.key()?, precondition, origin: origin(&correlation_id) };
+    let write = DeregisterWrite { node_id: id.key()?, precondition, origin: correlation_id.origin() };
     app.registry.deregister(write).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Who makes a change. Nobody says who they are yet.
-pub(super) fn origin(correlation_id: &CorrelationId) -> Origin {
-    Origin { actor: Actor::anonymous(), correlation_id: Some(correlation_id.as_str().to_owned()) }
-}
-
-fn show(code: StatusCode, record: &NodeRecord, status: Status) -> Response {
-    let body = match serde_json::to_vec(&RecordBody::new(record, status)) {
-        Ok(body) => body,
-        Err(error) => return broken_record(&error),
-    };
-    let fields = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        (header::ETAG, conditional::record_tag(record.revision, &body)),
-    ];
-    (code, fields, body).into_response()
-}
-
-/// A column that the database calls JSON and we can't read.
-pub(super) fn broken_record(error: &serde_json::Error) -> Response {
-    tracing::error!(%error, "a record can't be shown");
-    Problem::internal().into_response()
-}
-
-/// 304 without a body if the client has the present tag.
-pub(super) fn unless_not_modified(request: &HeaderMap, response: Response) -> Response {
-    match response.headers().get(header::ETAG) {
-        Some(tag) if conditional::not_modified(request, tag) => {
-            let (mut parts, _) = response.into_parts();
-            parts.status = StatusCode::NOT_MODIFIED;
-            parts.headers.remove(header::CONTENT_TYPE);
-            Response::from_parts(parts, axum::body::Body::empty())
-        }
-        _ => response,
-    }
 }
 
 /// What a path segment may hold unescaped (RFC 3986, section 3.3), without what some client or proxy might rewrite.

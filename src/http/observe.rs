@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 use super::Limits;
 use super::headers::CORRELATION_ID;
 use super::problem::Problem;
+use crate::node::{Actor, Origin};
 
 /// The longest correlation id that is taken from a client.
 const MAX_CORRELATION_ID_CHARS: usize = 128;
@@ -33,6 +34,11 @@ impl CorrelationId {
     pub(super) fn as_str(&self) -> &str {
         // Both kinds are visible ASCII.
         self.0.to_str().unwrap_or_default()
+    }
+
+    /// Where a change comes from that this request makes. Nobody says who they are yet.
+    pub(super) fn origin(&self) -> Origin {
+        Origin { actor: Actor::anonymous(), correlation_id: Some(self.as_str().to_owned()) }
     }
 }
 

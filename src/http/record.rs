@@ -1,8 +1,12 @@
 //! A node as it is shown.
 
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::conditional;
+use super::problem::Problem;
 use crate::node::{JsonText, NodeRecord, Status, Timestamp};
 
 /// A registered node. Fields are the columns of the table and what is derived from them
@@ -97,4 +101,24 @@ impl Serialize for Shown {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
+}
+
+/// A record as the answer to a call, with its entity tag.
+pub(super) fn show(code: StatusCode, record: &NodeRecord, status: Status) -> Response {
+    let body = match serde_json::to_vec(&RecordBody::new(record, status)) {
+        Ok(body) => body,
+        Err(error) => return broken_record(&error),
+    };
+    let fields = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::ETAG, conditional::record_tag(record.revision, &body)),
+    ];
+    (code, fields, body).into_response()
+}
+
+/// A column that the database calls JSON and we can't read.
+pub(super) fn broken_record(error: &serde_json::Error) -> Response {
+    tracing::error!(%error, "a record can't be shown");
+    Problem::internal().into_response()
 }
