@@ -1,7 +1,8 @@
 //! Writing to SQLite: one writer, one transaction per batch.
 
+use futures_util::future::BoxFuture;
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
-use sqlx::{Connection as _, Sqlite, Transaction};
 
 use super::{keep_if_sound, record};
 use crate::node::{EventKind, Json, NodeRecord, Origin, Precondition, Registration, Revision, Timestamp};
@@ -41,26 +42,7 @@ pub(super) async fn register(
     batch: &[RegisterWrite],
     clock: &dyn Clock,
 ) -> Vec<Result<Registered, StoreError>> {
-    let attempt = async |connection: &mut SqliteConnection| {
-        let mut tx = connection.begin_with(BEGIN).await?;
-        // Not before it is our turn: times are in the order of commits.
-        let now = clock.now();
-        let mut results = Vec::with_capacity(batch.len());
-        for write in batch {
-            results.push(alone(register_one(&mut tx, write, now).await)?);
-        }
-        tx.commit().await?;
-        Ok(results)
-    };
-    let result = match pool.acquire().await {
-        Ok(mut connection) => {
-            let result = attempt(&mut connection).await;
-            keep_if_sound(connection, &result).await;
-            result
-        }
-        Err(error) => Err(error.into()),
-    };
-    for_all(result, batch.len())
+    all(pool, batch, clock, |tx, write, now| Box::pin(register_one(tx, write, now))).await
 }
 
 pub(super) async fn deregister(
@@ -68,26 +50,46 @@ pub(super) async fn deregister(
     batch: &[DeregisterWrite],
     clock: &dyn Clock,
 ) -> Vec<Result<(), StoreError>> {
-    let attempt = async |connection: &mut SqliteConnection| {
-        let mut tx = connection.begin_with(BEGIN).await?;
-        // Not before it is our turn: times are in the order of commits.
-        let now = clock.now();
-        let mut results = Vec::with_capacity(batch.len());
-        for write in batch {
-            results.push(alone(deregister_one(&mut tx, write, now).await)?);
-        }
-        tx.commit().await?;
-        Ok(results)
-    };
+    all(pool, batch, clock, |tx, write, now| Box::pin(deregister_one(tx, write, now))).await
+}
+
+/// Does one item in the transaction of its batch.
+type One<W, T> =
+    for<'a> fn(&'a mut SqliteConnection, &'a W, Timestamp) -> BoxFuture<'a, Result<T, StoreError>>;
+
+/// All items of a batch, in one transaction.
+async fn all<W, T>(
+    pool: &SqlitePool,
+    batch: &[W],
+    clock: &dyn Clock,
+    one: One<W, T>,
+) -> Vec<Result<T, StoreError>> {
     let result = match pool.acquire().await {
         Ok(mut connection) => {
-            let result = attempt(&mut connection).await;
+            let result = in_transaction(&mut connection, batch, clock, one).await;
             keep_if_sound(connection, &result).await;
             result
         }
         Err(error) => Err(error.into()),
     };
-    for_all(result, batch.len())
+    result.unwrap_or_else(|error| batch.iter().map(|_| Err(error.clone())).collect())
+}
+
+async fn in_transaction<W, T>(
+    connection: &mut SqliteConnection,
+    batch: &[W],
+    clock: &dyn Clock,
+    one: One<W, T>,
+) -> Result<Vec<Result<T, StoreError>>, StoreError> {
+    let mut tx = connection.begin_with(BEGIN).await?;
+    // Not before it is our turn: times are in the order of commits.
+    let now = clock.now();
+    let mut results = Vec::with_capacity(batch.len());
+    for write in batch {
+        results.push(alone(one(&mut tx, write, now).await)?);
+    }
+    tx.commit().await?;
+    Ok(results)
 }
 
 /// What concerns one item alone is its result; anything else undoes the batch. A statement that a constraint refuses
@@ -102,15 +104,8 @@ fn alone<T>(result: Result<T, StoreError>) -> Result<Result<T, StoreError>, Stor
     }
 }
 
-fn for_all<T>(
-    attempt: Result<Vec<Result<T, StoreError>>, StoreError>,
-    length: usize,
-) -> Vec<Result<T, StoreError>> {
-    attempt.unwrap_or_else(|error| (0..length).map(|_| Err(error.clone())).collect())
-}
-
 async fn register_one(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut SqliteConnection,
     write: &RegisterWrite,
     now: Timestamp,
 ) -> Result<Registered, StoreError> {
@@ -127,7 +122,7 @@ async fn register_one(
         .bind(r.ttl_seconds)
         .bind(write.alive.then_some(now.unix_micros()))
         .bind(now.unix_micros())
-        .fetch_one(&mut **tx)
+        .fetch_one(&mut *tx)
         .await?;
     let mut record = record(&row)?;
     record.revision = match &present {
@@ -143,7 +138,7 @@ async fn register_one(
 }
 
 async fn deregister_one(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut SqliteConnection,
     write: &DeregisterWrite,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -151,18 +146,18 @@ async fn deregister_one(
     if present(tx, id, &write.precondition).await?.is_none() {
         return Err(StoreError::NotFound);
     }
-    sqlx::query(DELETE).bind(id).execute(&mut **tx).await?;
+    sqlx::query(DELETE).bind(id).execute(&mut *tx).await?;
     record_event(tx, id, EventKind::Deregistered, &[], &write.origin, now).await?;
     Ok(())
 }
 
 /// The present registration, if the precondition holds of it.
 async fn present(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut SqliteConnection,
     id: &str,
     precondition: &Precondition,
 ) -> Result<Option<NodeRecord>, StoreError> {
-    let row = sqlx::query(PRESENT).bind(id).fetch_optional(&mut **tx).await?;
+    let row = sqlx::query(PRESENT).bind(id).fetch_optional(&mut *tx).await?;
     let present = row.as_ref().map(record).transpose()?;
     let revision = present.as_ref().map(|record| record.revision);
     if precondition.holds(revision) {
@@ -189,7 +184,7 @@ fn changed(before: &NodeRecord, r: &Registration) -> Vec<&'static str> {
 }
 
 async fn record_event(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut SqliteConnection,
     node_id: &str,
     kind: EventKind,
     changed: &[&str],
@@ -204,7 +199,7 @@ async fn record_event(
         .bind(origin.actor.as_str())
         .bind(origin.correlation_id.as_deref())
         .bind(now.unix_micros())
-        .fetch_one(&mut **tx)
+        .fetch_one(&mut *tx)
         .await?;
     Ok(Revision::new(revision).unwrap_or_default())
 }
