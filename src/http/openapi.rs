@@ -17,7 +17,7 @@ use super::problem::{MEDIA_TYPE, Problem};
 
 const DESCRIPTION: &str = "A node registry and service-discovery server. Nodes register with PUT, and are discovered \
 by type, version, capability and metadata.\n\nErrors are problem details (RFC 9457) that name all that is wrong. \
-Every answer has an `X-Correlation-ID`, the client's if it sent a sane one.";
+Answers have an `X-Correlation-ID`, the client's if it sent a sane one.";
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     let mut document = super::routes().into_openapi();

@@ -287,7 +287,7 @@ async fn a_table_is_adopted_while_others_read_and_write_it() {
     // The migration waits behind the idle reader, and gives up, and waits again.
     let mut waits = 0;
     let mut waited = false;
-    while waits < 2 {
+    sql::eventually("the migration waits a second time", async || {
         let waiting: bool = sql::value(
             &mut reader,
             "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'
@@ -297,8 +297,9 @@ async fn a_table_is_adopted_while_others_read_and_write_it() {
         waits += i32::from(waiting && !waited);
         waited = waiting;
         assert!(!starting.is_finished(), "the reader was there first");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+        waits == 2
+    })
+    .await;
     // Whoever comes now gets through when it gives up: it never waits as long as the reader idles.
     sql::run(&mut owner, "SET statement_timeout = '20s'; SELECT count(*) FROM node_registrations").await;
     sql::upsert(&mut owner, "n", "compute", "{}").await.unwrap();
