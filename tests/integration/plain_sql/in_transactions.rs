@@ -114,6 +114,10 @@ async fn many_that_ask_for_held_nodes_leave_connections_for_the_others() {
                     server.put(&node(&format!("other{others}")), json!({"node_type": "effect"})).await;
                 assert_eq!(answer.status, 201, "{}", answer.text);
                 assert_eq!(server.get("/v1/nodes?limit=1").await.status, 200);
+                // A server has ten connections, and half of them may wait for rows.
+                let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                                  AND wait_event IN ('transactionid', 'tuple')";
+                assert!(sql::value::<i64>(&mut owner, waiting).await <= 5);
             };
             tokio::select! {
                 answers = &mut asking => break answers,
