@@ -125,7 +125,8 @@ async fn apply_migrations(settings: Settings) -> anyhow::Result<()> {
     let DatabaseUrl::Postgres(url) = &settings.database else {
         anyhow::bail!("migrate is for PostgreSQL; an SQLite file is migrated when the server opens it");
     };
-    let store = PostgresStore::connect(url, 1).await.context("PostgreSQL can't be reached")?;
+    let store =
+        PostgresStore::connect(url, 1, settings.ttl.into()).await.context("PostgreSQL can't be reached")?;
     let versions = store.migrate().await?;
     tracing::info!(applied = ?versions, database = %settings.database, "the database is up to date");
     Ok(())

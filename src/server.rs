@@ -83,13 +83,13 @@ impl Server {
 async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     match &settings.database {
         DatabaseUrl::Sqlite(url) => {
-            let store = SqliteStore::open(url, Arc::new(SystemClock)).await?;
+            let store = SqliteStore::open(url, Arc::new(SystemClock), settings.ttl.into()).await?;
             let path = store.path().canonicalize().unwrap_or_else(|_| store.path().to_owned());
             tracing::info!(path = %path.display(), "the data lies in an embedded SQLite file");
             Ok(Arc::new(store))
         }
         DatabaseUrl::Postgres(url) => {
-            let store = PostgresStore::connect(url, settings.database_connections)
+            let store = PostgresStore::connect(url, settings.database_connections, settings.ttl.into())
                 .await
                 .with_context(|| format!("PostgreSQL can't be reached at {}", settings.database))?;
             if settings.migrate {

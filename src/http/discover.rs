@@ -107,7 +107,7 @@ pub(super) async fn discover(
     let seen = app.registry.discover(&query).await?;
     let page = &seen.value;
     let shown: Vec<_> =
-        page.records.iter().map(|record| (record, app.registry.status(record, seen.at))).collect();
+        page.records.iter().map(|record| (record, app.registry.status(record, &seen.horizon))).collect();
     let next = page.records.last().filter(|_| page.more);
     let body = PageBody {
         nodes: shown.iter().map(|(record, status)| RecordBody::new(record, *status)).collect(),

@@ -183,7 +183,7 @@ async fn register_from(
     };
     let write = RegisterWrite { registration, alive, precondition, origin: correlation_id.origin() };
     let registered = app.registry.register(write).await?;
-    let status = app.registry.status(&registered.record, registered.at);
+    let status = app.registry.status(&registered.record, &registered.horizon);
     let code = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = show(code, &registered.record, status);
     response.headers_mut().insert(header::LOCATION, location(&registered.record));
@@ -235,7 +235,7 @@ pub(super) async fn get(
     let Some(record) = seen.value else {
         return Err(Problem::node_not_found().with_header(headers::REGISTRY_REVISION, revision));
     };
-    let mut response = show(StatusCode::OK, &record, app.registry.status(&record, seen.at));
+    let mut response = show(StatusCode::OK, &record, app.registry.status(&record, &seen.horizon));
     response.headers_mut().insert(headers::REGISTRY_REVISION, revision);
     Ok(conditional::unless_not_modified(&request, response))
 }

@@ -8,6 +8,7 @@ pub mod cursor;
 pub mod decimal;
 pub mod event;
 pub mod fault;
+pub mod horizon;
 pub mod id;
 pub mod json;
 pub mod query;
@@ -18,8 +19,9 @@ pub mod text;
 pub mod timestamp;
 
 pub use cursor::Cursor;
-pub use event::{Actor, EventKind, Origin};
+pub use event::{Actor, Event, EventKind, Origin};
 pub use fault::{Fault, Faults, Place};
+pub use horizon::{Availability, Horizon, Outage};
 pub use id::{NodeId, NodeKey};
 pub use json::{Json, JsonObject, JsonText};
 pub use query::{DiscoveryQuery, Filter, PageLimit};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::horizon::Horizon;
 use super::id::NodeKey;
 use super::json::JsonText;
 use super::revision::Revision;
@@ -16,7 +17,7 @@ pub struct Ttl {
 impl Ttl {
     /// A TTL of so many seconds; what a foreign writer stored may be anything.
     #[must_use]
-    pub fn from_seconds(seconds: i64) -> Self {
+    pub const fn from_seconds(seconds: i64) -> Self {
         Self { micros: seconds.saturating_mul(1_000_000) }
     }
 
@@ -102,16 +103,16 @@ pub struct NodeRecord {
 }
 
 impl NodeRecord {
-    /// The status at an instant. A heartbeat that is exactly one TTL old is still a sign of life.
+    /// The status, judged by a horizon. A heartbeat that is exactly one TTL old is still a sign of life.
     #[must_use]
-    pub fn status(&self, at: Timestamp, server_ttl: Ttl) -> Status {
+    pub fn status(&self, horizon: &Horizon, server_ttl: Ttl) -> Status {
         if self.maintenance.is_some() {
             return Status::Maintenance;
         }
         let ttl = self.ttl_seconds.map_or(server_ttl, Ttl::from_seconds);
         match self.last_heartbeat {
             None => Status::Unknown,
-            Some(heartbeat) if heartbeat >= at.minus_micros(ttl.micros()) => Status::Healthy,
+            Some(heartbeat) if horizon.is_alive(heartbeat, ttl) => Status::Healthy,
             Some(_) => Status::Stale,
         }
     }
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn status_follows_heartbeat_ttl_and_maintenance() {
-        let at = Timestamp::from_unix_micros(100_000_000);
+        let horizon = Horizon::at(Timestamp::from_unix_micros(100_000_000));
         let server = Ttl::from_seconds(90);
         for (heartbeat, ttl, maintenance, expected) in [
             (None, None, None, Status::Unknown),
@@ -161,7 +162,7 @@ mod tests {
             (None, None, Some(""), Status::Maintenance),
         ] {
             let record = record(heartbeat, ttl, maintenance);
-            assert_eq!(record.status(at, server), expected, "{record:?}");
+            assert_eq!(record.status(&horizon, server), expected, "{record:?}");
         }
     }
 }

@@ -36,6 +36,12 @@ impl Timestamp {
             Self(self.0.saturating_sub(micros))
         }
     }
+
+    /// The instant so many microseconds later; an infinity stays what it is.
+    #[must_use]
+    pub fn plus_micros(self, micros: i64) -> Self {
+        self.minus_micros(micros.saturating_neg())
+    }
 }
 
 impl fmt::Display for Timestamp {

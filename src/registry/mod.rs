@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
 use self::rounds::Rounds;
-use crate::node::{DiscoveryQuery, NodeKey, NodeRecord, Status, Timestamp, Ttl};
+use crate::node::{DiscoveryQuery, Horizon, NodeKey, NodeRecord, Status, Ttl};
 use crate::store::Store;
 
 pub use crate::store::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, StoreError as RegistryError};
@@ -22,7 +22,7 @@ pub use crate::store::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, S
 pub struct Parts {
     /// Where registrations are kept.
     pub store: Arc<dyn Store>,
-    /// How long a node counts as alive after a sign of life, unless it says otherwise.
+    /// How long a node counts as alive after a sign of life, unless it says otherwise. The store's is the same.
     pub ttl: Duration,
     /// Operations that take longer are warned of.
     pub slow: Duration,
@@ -104,13 +104,13 @@ impl Registry {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn discover(&self, query: &DiscoveryQuery) -> Result<Seen<Page>, RegistryError> {
-        self.read("discover", self.store.discover(query, self.ttl)).await
+        self.read("discover", self.store.discover(query)).await
     }
 
-    /// A record's status at an instant.
+    /// A record's status, judged by the horizon that came with it.
     #[must_use]
-    pub fn status(&self, record: &NodeRecord, at: Timestamp) -> Status {
-        record.status(at, self.ttl)
+    pub fn status(&self, record: &NodeRecord, horizon: &Horizon) -> Status {
+        record.status(horizon, self.ttl)
     }
 
     /// Whether reads and writes can be served.

@@ -16,7 +16,7 @@ pub struct Migration {
 }
 
 /// For PostgreSQL.
-pub const POSTGRES: [Migration; 2] = [
+pub const POSTGRES: [Migration; 3] = [
     Migration {
         version: 1,
         name: "node_registrations",
@@ -27,14 +27,18 @@ pub const POSTGRES: [Migration; 2] = [
         name: "revisions_and_events",
         sql: include_str!("../../migrations/postgres/0002_revisions_and_events.sql"),
     },
+    Migration { version: 3, name: "health", sql: include_str!("../../migrations/postgres/0003_health.sql") },
 ];
 
 /// For SQLite.
-pub const SQLITE: [Migration; 1] = [Migration {
-    version: 1,
-    name: "node_registrations",
-    sql: include_str!("../../migrations/sqlite/0001_node_registrations.sql"),
-}];
+pub const SQLITE: [Migration; 2] = [
+    Migration {
+        version: 1,
+        name: "node_registrations",
+        sql: include_str!("../../migrations/sqlite/0001_node_registrations.sql"),
+    },
+    Migration { version: 2, name: "health", sql: include_str!("../../migrations/sqlite/0002_health.sql") },
+];
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 pub use error::StoreError;
 
 use crate::node::{
-    DiscoveryQuery, NodeKey, NodeRecord, Origin, Precondition, Registration, Revision, Timestamp, Ttl,
+    DiscoveryQuery, Horizon, NodeKey, NodeRecord, Origin, Precondition, Registration, Revision,
 };
 
 /// Where registrations are kept.
@@ -31,8 +31,8 @@ pub trait Store: Send + Sync + 'static {
     /// One node.
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError>;
 
-    /// One page of nodes. Status is judged by `server_ttl`, at the instant that the answer carries.
-    async fn discover(&self, query: &DiscoveryQuery, server_ttl: Ttl) -> Result<Seen<Page>, StoreError>;
+    /// One page of nodes. Status is judged by the horizon that the answer carries.
+    async fn discover(&self, query: &DiscoveryQuery) -> Result<Seen<Page>, StoreError>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
@@ -72,8 +72,8 @@ pub struct Registered {
     pub created: bool,
     /// The node as it is now.
     pub record: NodeRecord,
-    /// The database's time of the write.
-    pub at: Timestamp,
+    /// What its status is judged by.
+    pub horizon: Horizon,
 }
 
 /// Something read, and how fresh it is.
@@ -83,8 +83,8 @@ pub struct Seen<T> {
     pub value: T,
     /// All changes up to this one are in it.
     pub revision: Revision,
-    /// The database's time of the reading.
-    pub at: Timestamp,
+    /// What status is judged by: the database's time of the reading.
+    pub horizon: Horizon,
 }
 
 /// Some records in the order of their ids.

@@ -168,10 +168,12 @@ async fn the_script_by_hand_makes_a_database_that_is_served() {
 }
 
 /// What serving needs, as the documentation says it.
-const RIGHTS: [&str; 3] = [
+const RIGHTS: [&str; 5] = [
     "SELECT, INSERT, UPDATE, DELETE ON node_registrations",
     "SELECT, INSERT, DELETE ON node_events",
     "USAGE ON SEQUENCE node_events_revision_seq",
+    "SELECT, INSERT, UPDATE ON onex_registry_state, onex_registry_leases",
+    "SELECT, INSERT, UPDATE, DELETE ON onex_registry_node_health",
 ];
 
 #[tokio::test]
@@ -213,6 +215,9 @@ async fn every_right_that_is_missing_is_named() {
     for (taken, named) in [
         ("UPDATE ON node_registrations", "UPDATE on node_registrations"),
         ("DELETE ON node_events", "DELETE on node_events"),
+        ("UPDATE ON onex_registry_state", "UPDATE on onex_registry_state"),
+        ("UPDATE ON onex_registry_leases", "UPDATE on onex_registry_leases"),
+        ("DELETE ON onex_registry_node_health", "DELETE on onex_registry_node_health"),
         ("USAGE ON SEQUENCE node_events_revision_seq", "USAGE on sequence node_events_revision_seq"),
         (
             "EXECUTE ON FUNCTION onex_registry_lock_revisions()",

@@ -69,6 +69,8 @@ async fn plan(owner: &mut PgConnection, query: Query) -> Plan {
         .bind("2026-01-01 00:00:00+00")
         .bind(90_000_000_i64)
         .bind(101_i64)
+        .bind(None::<&str>)
+        .bind(None::<&str>)
         .fetch_one(owner)
         .await
         .unwrap();

@@ -5,7 +5,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgRow, PgTypeInfo, PgValueFormat, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type};
 
-use crate::node::{JsonText, NodeKey, NodeRecord, Revision, Timestamp};
+use crate::node::{Availability, Horizon, JsonText, NodeKey, NodeRecord, Outage, Revision, Timestamp, Ttl};
 
 /// PostgreSQL counts microseconds from 2000-01-01T00:00:00Z.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -68,6 +68,25 @@ pub(super) fn record(row: &PgRow) -> Result<NodeRecord, sqlx::Error> {
         maintenance: row.try_get("maintenance")?,
         revision: revision(row, "revision")?,
     })
+}
+
+/// An instant that may be missing.
+pub(super) fn instant(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(row.try_get::<Option<PgTimestamp>, _>(column)?.map(|at| at.0))
+}
+
+/// The columns of `onex_registry_state` that say until when heartbeats were taken.
+pub(super) fn availability(row: &PgRow) -> Result<Availability, sqlx::Error> {
+    let outage = instant(row, "outage_began")?.zip(instant(row, "outage_ended")?);
+    Ok(Availability {
+        served_until: instant(row, "served_until")?,
+        outage: outage.map(|(began, ended)| Outage { began, ended }),
+    })
+}
+
+/// The horizon of a statement that selects `at` and the columns of [`availability`].
+pub(super) fn horizon(row: &PgRow, server_ttl: Ttl) -> Result<Horizon, sqlx::Error> {
+    Ok(availability(row)?.horizon(row.try_get::<PgTimestamp, _>("at")?.0, server_ttl))
 }
 
 pub(super) fn revision(row: &PgRow, column: &str) -> Result<Revision, sqlx::Error> {

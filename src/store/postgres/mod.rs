@@ -37,6 +37,8 @@ pub struct PostgresStore {
     /// The turns of writes that wait for a row which another transaction holds, see [`write`]. Each keeps a connection
     /// meanwhile, and there are fewer turns than connections, so that nobody else is left without.
     turns: Arc<Semaphore>,
+    /// How long a node counts as alive after a sign of life, unless it says otherwise.
+    ttl: Ttl,
 }
 
 impl PostgresStore {
@@ -45,7 +47,7 @@ impl PostgresStore {
     ///
     /// # Errors
     /// If the URL is not one of PostgreSQL, or the server can't be reached.
-    pub async fn connect(url: &str, max_connections: u32) -> Result<Self, sqlx::Error> {
+    pub async fn connect(url: &str, max_connections: u32, ttl: Ttl) -> Result<Self, sqlx::Error> {
         let options = options(url)?;
         // One connection by hand: a pool tries again until its time is up, and then says no more than that.
         let first = tokio::time::timeout(CONNECT_TIMEOUT, options.connect());
@@ -55,7 +57,7 @@ impl PostgresStore {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
         let turns = usize::try_from(max_connections / 2).unwrap_or(1).max(1);
-        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)) })
+        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl })
     }
 
     /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.
@@ -94,7 +96,7 @@ fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 #[async_trait]
 impl Store for PostgresStore {
     async fn register(&self, batch: &[RegisterWrite]) -> Vec<Result<Registered, StoreError>> {
-        write::register(&self.pool, &self.turns, batch).await
+        write::register(&self.pool, &self.turns, batch, self.ttl).await
     }
 
     async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>> {
@@ -102,11 +104,11 @@ impl Store for PostgresStore {
     }
 
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {
-        Ok(read::get(&self.pool, id).await?)
+        Ok(read::get(&self.pool, id, self.ttl).await?)
     }
 
-    async fn discover(&self, query: &DiscoveryQuery, server_ttl: Ttl) -> Result<Seen<Page>, StoreError> {
-        Ok(read::discover(&self.pool, query, server_ttl).await?)
+    async fn discover(&self, query: &DiscoveryQuery) -> Result<Seen<Page>, StoreError> {
+        Ok(read::discover(&self.pool, query, self.ttl).await?)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -42,7 +42,20 @@ SELECT CASE WHEN to_regclass(need.relation) IS NULL THEN format('table %s is mis
                ('node_events', 'revision', 'bigint'), ('node_events', 'node_id', 'character varying'),
                ('node_events', 'kind', 'text'), ('node_events', 'changed', 'text[]'),
                ('node_events', 'actor', 'text'), ('node_events', 'correlation_id', 'text'),
-               ('node_events', 'occurred_at', 'timestamp with time zone')) AS need (relation, attribute, type)
+               ('node_events', 'occurred_at', 'timestamp with time zone'),
+               ('onex_registry_state', 'served_until', 'timestamp with time zone'),
+               ('onex_registry_state', 'outage_began', 'timestamp with time zone'),
+               ('onex_registry_state', 'outage_ended', 'timestamp with time zone'),
+               ('onex_registry_state', 'pruned_through', 'bigint'),
+               ('onex_registry_leases', 'holder', 'text'),
+               ('onex_registry_leases', 'expires_at', 'timestamp with time zone'),
+               ('onex_registry_leases', 'preserving_since', 'timestamp with time zone'),
+               ('onex_registry_leases', 'calm_since', 'timestamp with time zone'),
+               ('onex_registry_node_health', 'node_id', 'character varying'),
+               ('onex_registry_node_health', 'registered_at', 'timestamp with time zone'),
+               ('onex_registry_node_health', 'status', 'text'),
+               ('onex_registry_node_health', 'since', 'timestamp with time zone'))
+       AS need (relation, attribute, type)
   LEFT JOIN pg_attribute a ON a.attrelid = to_regclass(need.relation) AND a.attname = need.attribute
                           AND NOT a.attisdropped
  WHERE a.attname IS NULL
@@ -60,7 +73,12 @@ UNION ALL
 SELECT format('the right to %s on %s is missing', need.privilege, need.relation)
   FROM (VALUES ('node_registrations', 'SELECT'), ('node_registrations', 'INSERT'), ('node_registrations', 'UPDATE'),
                ('node_registrations', 'DELETE'), ('node_events', 'SELECT'), ('node_events', 'INSERT'),
-               ('node_events', 'DELETE')) AS need (relation, privilege)
+               ('node_events', 'DELETE'), ('onex_registry_state', 'SELECT'), ('onex_registry_state', 'INSERT'),
+               ('onex_registry_state', 'UPDATE'), ('onex_registry_leases', 'SELECT'),
+               ('onex_registry_leases', 'INSERT'), ('onex_registry_leases', 'UPDATE'),
+               ('onex_registry_node_health', 'SELECT'), ('onex_registry_node_health', 'INSERT'),
+               ('onex_registry_node_health', 'UPDATE'), ('onex_registry_node_health', 'DELETE'))
+       AS need (relation, privilege)
  WHERE NOT has_table_privilege(to_regclass(need.relation)::oid, need.privilege)
 UNION ALL
 SELECT 'sequence node_events_revision_seq is missing' WHERE to_regclass('node_events_revision_seq') IS NULL

@@ -4,7 +4,7 @@ use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{Postgres, Row as _, Transaction};
 
 use super::decode::{self, PgTimestamp};
-use crate::node::{ColumnText, DiscoveryQuery, Filter, NodeKey, NodeRecord, Status, Timestamp, Ttl};
+use crate::node::{ColumnText, DiscoveryQuery, Filter, Horizon, NodeKey, NodeRecord, Status, Ttl};
 use crate::store::{Page, PageBuilder, Seen};
 
 /// How many records are fetched at a time: at 192 KiB each, the most that a page's bytes can overshoot by is bounded.
@@ -13,18 +13,23 @@ const CHUNK: usize = 100;
 /// One statement is one snapshot: since revisions grow in commit order, all changes up to the newest revision in it
 /// are in it too.
 const GET: &str = r"
-SELECT horizon.revision AS horizon, statement_timestamp() AS at, n.node_id IS NOT NULL AS found,
+SELECT GREATEST(newest.revision, s.pruned_through, 0) AS horizon, statement_timestamp() AS at,
+       s.served_until, s.outage_began, s.outage_ended, n.node_id IS NOT NULL AS found,
        n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints::text, n.metadata::text,
        n.health_endpoint, n.last_heartbeat, n.registered_at, n.updated_at, n.ttl_seconds, n.maintenance,
        COALESCE((SELECT e.revision FROM node_events e
                   WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
                   ORDER BY e.revision DESC LIMIT 1), 0) AS revision
-  FROM (SELECT COALESCE(max(revision), 0) AS revision FROM node_events) horizon
+  FROM (SELECT max(revision) AS revision FROM node_events) newest
+  LEFT JOIN onex_registry_state s ON TRUE
   LEFT JOIN node_registrations n ON n.node_id = $1
 ";
 
-const HORIZON: &str =
-    "SELECT COALESCE(max(revision), 0) AS horizon, statement_timestamp() AS at FROM node_events";
+/// The newest events may have been deleted, but not without a trace.
+const HORIZON: &str = "
+SELECT GREATEST(newest.revision, s.pruned_through, 0) AS horizon, statement_timestamp() AS at,
+       s.served_until, s.outage_began, s.outage_ended
+  FROM (SELECT max(revision) AS revision FROM node_events) newest LEFT JOIN onex_registry_state s ON TRUE";
 
 /// The statement of discovery. Public for the test that reads its plan.
 ///
@@ -38,6 +43,8 @@ SELECT n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints
                   WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
                   ORDER BY e.revision DESC LIMIT 1), 0) AS revision
   FROM node_registrations n
+ CROSS JOIN LATERAL (SELECT make_interval(secs => 0.000001)
+                            * COALESCE(n.ttl_seconds::float8 * 1000000, $12::bigint::float8) AS ttl) ttl
  WHERE ($1::text IS NULL OR n.node_type = $1)
    AND ($2::text[] IS NULL OR n.node_type = ANY ($2))
    AND ($3::text[] IS NULL OR n.node_id = ANY ($3))
@@ -50,8 +57,8 @@ SELECT n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints
    AND ($10::text[] IS NULL OR CASE
             WHEN n.maintenance IS NOT NULL THEN 'maintenance'
             WHEN n.last_heartbeat IS NULL THEN 'unknown'
-            WHEN n.last_heartbeat >= $11::timestamptz - make_interval(secs => 0.000001)
-                 * COALESCE(n.ttl_seconds::float8 * 1000000, $12::bigint::float8) THEN 'healthy'
+            WHEN n.last_heartbeat >= $11::timestamptz - ttl.ttl THEN 'healthy'
+            WHEN n.last_heartbeat >= $14::timestamptz - ttl.ttl AND $15::timestamptz >= $11::timestamptz - ttl.ttl THEN 'healthy'
             ELSE 'stale' END = ANY ($10))
  ORDER BY n.node_id COLLATE "C"
  LIMIT $13
@@ -82,7 +89,11 @@ pub(super) async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
     tx.commit().await
 }
 
-pub(super) async fn get(pool: &PgPool, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, sqlx::Error> {
+pub(super) async fn get(
+    pool: &PgPool,
+    id: &NodeKey,
+    server_ttl: Ttl,
+) -> Result<Seen<Option<NodeRecord>>, sqlx::Error> {
     let mut tx = pool.begin_with(BEGIN).await?;
     let row = sqlx::query(GET).persistent(false).bind(id.as_str()).fetch_one(&mut *tx).await?;
     tx.commit().await?;
@@ -90,7 +101,7 @@ pub(super) async fn get(pool: &PgPool, id: &NodeKey) -> Result<Seen<Option<NodeR
     Ok(Seen {
         value: if found { Some(decode::record(&row)?) } else { None },
         revision: decode::revision(&row, "horizon")?,
-        at: row.try_get::<PgTimestamp, _>("at")?.0,
+        horizon: decode::horizon(&row, server_ttl)?,
     })
 }
 
@@ -102,18 +113,18 @@ pub(super) async fn discover(
     // One snapshot for all statements.
     let mut tx = pool.begin_with(BEGIN).await?;
     let row = sqlx::query(HORIZON).persistent(false).fetch_one(&mut *tx).await?;
-    let at = row.try_get::<PgTimestamp, _>("at")?.0;
+    let horizon = decode::horizon(&row, server_ttl)?;
     let revision = decode::revision(&row, "horizon")?;
-    let value = page(&mut tx, query, server_ttl, at).await?;
+    let value = page(&mut tx, query, server_ttl, &horizon).await?;
     tx.commit().await?;
-    Ok(Seen { value, revision, at })
+    Ok(Seen { value, revision, horizon })
 }
 
 async fn page(
     tx: &mut Transaction<'_, Postgres>,
     query: &DiscoveryQuery,
     server_ttl: Ttl,
-    at: Timestamp,
+    horizon: &Horizon,
 ) -> Result<Page, sqlx::Error> {
     let mut conditions = Conditions::of(query);
     if let Some(range) = &query.version_req {
@@ -137,9 +148,11 @@ async fn page(
             .bind(query.capabilities.as_ref().map(crate::node::json::JsonObject::as_str))
             .bind(query.metadata.as_ref().map(crate::node::json::JsonObject::as_str))
             .bind(&conditions.statuses)
-            .bind(PgTimestamp(at))
+            .bind(PgTimestamp(horizon.at))
             .bind(server_ttl.micros())
             .bind(i64::try_from(chunk).unwrap_or(i64::MAX))
+            .bind(horizon.outage.map(|outage| PgTimestamp(outage.began)))
+            .bind(horizon.outage.map(|outage| PgTimestamp(outage.ended)))
             .fetch_all(&mut **tx)
             .await?;
         for row in &rows {

@@ -15,14 +15,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Row as _, Sqlite};
 
 use super::clock::Clock;
 use super::migration::{Migration, SQLITE};
 use super::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, Store, StoreError};
-use crate::node::{DiscoveryQuery, JsonText, NodeKey, NodeRecord, Revision, Timestamp, Ttl};
+use crate::node::{
+    Availability, DiscoveryQuery, JsonText, NodeKey, NodeRecord, Outage, Revision, Timestamp, Ttl,
+};
 
 /// How many can read at once. Reading never waits for the writer (WAL).
 const READERS: u32 = 4;
@@ -37,6 +40,8 @@ pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
     clock: Arc<dyn Clock>,
+    /// How long a node counts as alive after a sign of life, unless it says otherwise.
+    ttl: Ttl,
     path: PathBuf,
     /// Held as long as the store lives. The operating system lets go of it when the process ends, however it ends.
     _lock: File,
@@ -79,7 +84,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    pub async fn open(url: &str, clock: Arc<dyn Clock>, ttl: Ttl) -> Result<Self, OpenError> {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|source| OpenError::Database { path: PathBuf::from("the URL"), source })?;
         let path = options.get_filename().to_owned();
@@ -103,7 +108,7 @@ impl SqliteStore {
         migrate(&writer, &path).await?;
         let readers = options.create_if_missing(false).pragma("query_only", "on");
         let readers = pool(READERS).connect_with(readers).await.map_err(database)?;
-        Ok(Self { writer, readers, clock, path, _lock: lock })
+        Ok(Self { writer, readers, clock, ttl, path, _lock: lock })
     }
 
     /// Where the data lies.
@@ -153,19 +158,19 @@ async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
 #[async_trait]
 impl Store for SqliteStore {
     async fn register(&self, batch: &[RegisterWrite]) -> Vec<Result<Registered, StoreError>> {
-        write::register(&self.writer, batch, &*self.clock).await
+        write::register(&self.writer, batch, &*self.clock, self.ttl).await
     }
 
     async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>> {
-        write::deregister(&self.writer, batch, &*self.clock).await
+        write::deregister(&self.writer, batch, &*self.clock, self.ttl).await
     }
 
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {
-        Ok(read::get(&self.readers, id, &*self.clock).await?)
+        Ok(read::get(&self.readers, id, self.ttl, &*self.clock).await?)
     }
 
-    async fn discover(&self, query: &DiscoveryQuery, server_ttl: Ttl) -> Result<Seen<Page>, StoreError> {
-        Ok(read::discover(&self.readers, query, server_ttl, &*self.clock).await?)
+    async fn discover(&self, query: &DiscoveryQuery) -> Result<Seen<Page>, StoreError> {
+        Ok(read::discover(&self.readers, query, self.ttl, &*self.clock).await?)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -210,6 +215,23 @@ fn record(row: &SqliteRow) -> Result<NodeRecord, sqlx::Error> {
     })
 }
 
+/// An instant that may be missing.
+fn instant(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_unix_micros))
+}
+
+/// Until when heartbeats were taken.
+async fn availability(connection: &mut SqliteConnection) -> Result<Availability, sqlx::Error> {
+    let row = sqlx::query("SELECT served_until, outage_began, outage_ended FROM onex_registry_state")
+        .fetch_one(connection)
+        .await?;
+    let outage = instant(&row, "outage_began")?.zip(instant(&row, "outage_ended")?);
+    Ok(Availability {
+        served_until: instant(&row, "served_until")?,
+        outage: outage.map(|(began, ended)| Outage { began, ended }),
+    })
+}
+
 fn broken(what: &str) -> sqlx::Error {
     sqlx::Error::Decode(what.into())
 }
@@ -238,7 +260,7 @@ mod tests {
     async fn writes_go_on_when_there_is_room_again() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("full.db").display());
-        let store = SqliteStore::open(&url, Arc::new(SystemClock)).await.unwrap();
+        let store = SqliteStore::open(&url, Arc::new(SystemClock), Ttl::from_seconds(90)).await.unwrap();
         // SQLite says the same of a file that may not grow as of a disk that is full.
         sqlx::query("PRAGMA max_page_count = 60").execute(&store.writer).await.unwrap();
         let mut stored = 0;
@@ -256,7 +278,7 @@ mod tests {
         }
         let query =
             DiscoveryQuery { limit: crate::node::PageLimit::new(1_000).unwrap(), ..Default::default() };
-        let page = store.discover(&query, Ttl::from_seconds(1)).await.unwrap().value;
+        let page = store.discover(&query).await.unwrap().value;
         assert_eq!(page.records.len(), stored + 1, "what was acknowledged is there, and nothing else");
         store.close().await;
     }

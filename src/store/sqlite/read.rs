@@ -6,9 +6,9 @@
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Connection as _, Sqlite, Transaction};
 
-use super::{keep_if_sound, record};
+use super::{availability, keep_if_sound, record};
 use crate::node::containment::contains;
-use crate::node::{ColumnText, DiscoveryQuery, Filter, Json, NodeKey, NodeRecord, Revision, Timestamp, Ttl};
+use crate::node::{ColumnText, DiscoveryQuery, Filter, Horizon, Json, NodeKey, NodeRecord, Revision, Ttl};
 use crate::store::clock::Clock;
 use crate::store::{Page, PageBuilder, Seen};
 
@@ -48,17 +48,18 @@ pub(super) async fn ping(pool: &SqlitePool) -> Result<(), sqlx::Error> {
 pub(super) async fn get(
     pool: &SqlitePool,
     id: &NodeKey,
+    server_ttl: Ttl,
     clock: &dyn Clock,
 ) -> Result<Seen<Option<NodeRecord>>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let attempt = async {
         let mut tx = connection.begin().await?;
         let revision = horizon(&mut tx).await?;
-        let at = clock.now();
+        let horizon = availability(&mut tx).await?.horizon(clock.now(), server_ttl);
         let row = sqlx::query(GET).bind(id.as_str()).fetch_optional(&mut *tx).await?;
         let value = row.as_ref().map(record).transpose()?;
         tx.commit().await?;
-        Ok(Seen { value, revision, at })
+        Ok(Seen { value, revision, horizon })
     };
     let result = attempt.await;
     keep_if_sound(connection, &result).await;
@@ -76,10 +77,10 @@ pub(super) async fn discover(
         // A transaction is a snapshot.
         let mut tx = connection.begin().await?;
         let revision = horizon(&mut tx).await?;
-        let at = clock.now();
-        let value = page(&mut tx, query, server_ttl, at).await?;
+        let horizon = availability(&mut tx).await?.horizon(clock.now(), server_ttl);
+        let value = page(&mut tx, query, server_ttl, &horizon).await?;
         tx.commit().await?;
-        Ok(Seen { value, revision, at })
+        Ok(Seen { value, revision, horizon })
     };
     let result = attempt.await;
     keep_if_sound(connection, &result).await;
@@ -95,10 +96,10 @@ async fn page(
     tx: &mut Transaction<'_, Sqlite>,
     query: &DiscoveryQuery,
     server_ttl: Ttl,
-    at: Timestamp,
+    horizon: &Horizon,
 ) -> Result<Page, sqlx::Error> {
     let conditions = Conditions::of(query);
-    let judge = Judge::of(query, server_ttl, at);
+    let judge = Judge::of(query, server_ttl, horizon);
     let mut page = PageBuilder::new(query.limit.get());
     let mut after = query.after.as_ref().map(|id| id.as_str().to_owned());
     let prefix = query.node_id_prefix.as_ref();
@@ -159,17 +160,17 @@ struct Judge<'a> {
     capabilities: Option<Json>,
     metadata: Option<Json>,
     server_ttl: Ttl,
-    at: Timestamp,
+    horizon: &'a Horizon,
 }
 
 impl<'a> Judge<'a> {
-    fn of(query: &'a DiscoveryQuery, server_ttl: Ttl, at: Timestamp) -> Self {
+    fn of(query: &'a DiscoveryQuery, server_ttl: Ttl, horizon: &'a Horizon) -> Self {
         Self {
             query,
             capabilities: query.capabilities.as_ref().map(crate::node::JsonObject::to_json),
             metadata: query.metadata.as_ref().map(crate::node::JsonObject::to_json),
             server_ttl,
-            at,
+            horizon,
         }
     }
 
@@ -184,7 +185,7 @@ impl<'a> Judge<'a> {
         });
         let status = &self.query.status;
         in_range
-            && (status.is_empty() || status.contains(&record.status(self.at, self.server_ttl)))
+            && (status.is_empty() || status.contains(&record.status(self.horizon, self.server_ttl)))
             && holds(record.capabilities.as_str(), &self.capabilities)
             && holds(record.metadata.as_str(), &self.metadata)
     }

@@ -4,8 +4,10 @@ use futures_util::future::BoxFuture;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 
-use super::{keep_if_sound, record};
-use crate::node::{EventKind, Json, NodeRecord, Origin, Precondition, Registration, Revision, Timestamp};
+use super::{availability, keep_if_sound, record};
+use crate::node::{
+    EventKind, Horizon, Json, NodeRecord, Origin, Precondition, Registration, Revision, Timestamp, Ttl,
+};
 use crate::store::clock::Clock;
 use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
 
@@ -41,32 +43,34 @@ pub(super) async fn register(
     pool: &SqlitePool,
     batch: &[RegisterWrite],
     clock: &dyn Clock,
+    server_ttl: Ttl,
 ) -> Vec<Result<Registered, StoreError>> {
-    all(pool, batch, clock, |tx, write, now| Box::pin(register_one(tx, write, now))).await
+    all(pool, batch, clock, server_ttl, |tx, write, now| Box::pin(register_one(tx, write, now))).await
 }
 
 pub(super) async fn deregister(
     pool: &SqlitePool,
     batch: &[DeregisterWrite],
     clock: &dyn Clock,
+    server_ttl: Ttl,
 ) -> Vec<Result<(), StoreError>> {
-    all(pool, batch, clock, |tx, write, now| Box::pin(deregister_one(tx, write, now))).await
+    all(pool, batch, clock, server_ttl, |tx, write, now| Box::pin(deregister_one(tx, write, now))).await
 }
 
 /// Does one item in the transaction of its batch.
-type One<W, T> =
-    for<'a> fn(&'a mut SqliteConnection, &'a W, Timestamp) -> BoxFuture<'a, Result<T, StoreError>>;
+type One<W, T> = for<'a> fn(&'a mut SqliteConnection, &'a W, Horizon) -> BoxFuture<'a, Result<T, StoreError>>;
 
 /// All items of a batch, in one transaction.
 async fn all<W, T>(
     pool: &SqlitePool,
     batch: &[W],
     clock: &dyn Clock,
+    server_ttl: Ttl,
     one: One<W, T>,
 ) -> Vec<Result<T, StoreError>> {
     let result = match pool.acquire().await {
         Ok(mut connection) => {
-            let result = in_transaction(&mut connection, batch, clock, one).await;
+            let result = in_transaction(&mut connection, batch, clock, server_ttl, one).await;
             keep_if_sound(connection, &result).await;
             result
         }
@@ -79,11 +83,12 @@ async fn in_transaction<W, T>(
     connection: &mut SqliteConnection,
     batch: &[W],
     clock: &dyn Clock,
+    server_ttl: Ttl,
     one: One<W, T>,
 ) -> Result<Vec<Result<T, StoreError>>, StoreError> {
     let mut tx = connection.begin_with(BEGIN).await?;
     // Not before it is our turn: times are in the order of commits.
-    let now = clock.now();
+    let now = availability(&mut tx).await?.horizon(clock.now(), server_ttl);
     let mut results = Vec::with_capacity(batch.len());
     for write in batch {
         results.push(alone(one(&mut tx, write, now).await)?);
@@ -107,7 +112,7 @@ fn alone<T>(result: Result<T, StoreError>) -> Result<Result<T, StoreError>, Stor
 async fn register_one(
     tx: &mut SqliteConnection,
     write: &RegisterWrite,
-    now: Timestamp,
+    now: Horizon,
 ) -> Result<Registered, StoreError> {
     let r = &write.registration;
     let present = present(tx, r.node_id.as_str(), &write.precondition).await?;
@@ -120,34 +125,37 @@ async fn register_one(
         .bind(r.metadata.as_str())
         .bind(r.health_endpoint.as_deref())
         .bind(r.ttl_seconds)
-        .bind(write.alive.then_some(now.unix_micros()))
-        .bind(now.unix_micros())
+        .bind(write.alive.then_some(now.at.unix_micros()))
+        .bind(now.at.unix_micros())
         .fetch_one(&mut *tx)
         .await?;
     let mut record = record(&row)?;
     record.revision = match &present {
-        None => record_event(tx, r.node_id.as_str(), EventKind::Registered, &[], &write.origin, now).await?,
+        None => {
+            record_event(tx, r.node_id.as_str(), EventKind::Registered, &[], &write.origin, now.at).await?
+        }
         Some(before) => match changed(before, r).as_slice() {
             [] => before.revision,
             changed => {
-                record_event(tx, r.node_id.as_str(), EventKind::Updated, changed, &write.origin, now).await?
+                record_event(tx, r.node_id.as_str(), EventKind::Updated, changed, &write.origin, now.at)
+                    .await?
             }
         },
     };
-    Ok(Registered { created: present.is_none(), record, at: now })
+    Ok(Registered { created: present.is_none(), record, horizon: now })
 }
 
 async fn deregister_one(
     tx: &mut SqliteConnection,
     write: &DeregisterWrite,
-    now: Timestamp,
+    now: Horizon,
 ) -> Result<(), StoreError> {
     let id = write.node_id.as_str();
     if present(tx, id, &write.precondition).await?.is_none() {
         return Err(StoreError::NotFound);
     }
     sqlx::query(DELETE).bind(id).execute(&mut *tx).await?;
-    record_event(tx, id, EventKind::Deregistered, &[], &write.origin, now).await?;
+    record_event(tx, id, EventKind::Deregistered, &[], &write.origin, now.at).await?;
     Ok(())
 }
 

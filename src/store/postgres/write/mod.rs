@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use self::batch::{Batch, Patience, Step, Undone, run};
 use self::events::{Events, record};
 use self::lock::{begin, revisions};
-use crate::node::{EventKind, Precondition};
+use crate::node::{EventKind, Precondition, Ttl};
 use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
 
 const DELETE: &str = "DELETE FROM node_registrations WHERE node_id = ANY ($1) RETURNING node_id";
@@ -29,8 +29,9 @@ pub(super) async fn register(
     pool: &PgPool,
     turns: &Semaphore,
     batch: &[RegisterWrite],
+    server_ttl: Ttl,
 ) -> Vec<Result<Registered, StoreError>> {
-    run(&Registering { pool, batch }, batch.len(), turns).await
+    run(&Registering { pool, batch, server_ttl }, batch.len(), turns).await
 }
 
 pub(super) async fn deregister(
@@ -44,6 +45,7 @@ pub(super) async fn deregister(
 struct Registering<'a> {
     pool: &'a PgPool,
     batch: &'a [RegisterWrite],
+    server_ttl: Ttl,
 }
 
 #[async_trait]
@@ -64,7 +66,7 @@ impl Batch for Registering<'_> {
             .filter(|(_, verdict)| verdict.is_none())
             .map(|(write, _)| *write)
             .collect();
-        let mut stored = upsert::upsert(&mut tx, &wanted, &locked).await?;
+        let mut stored = upsert::upsert(&mut tx, &wanted, &locked, self.server_ttl).await?;
 
         let mut events = Events::default();
         let mut numbered = Vec::new();

@@ -6,8 +6,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Row as _, Transaction};
 
 use super::batch::Undone;
-use crate::node::{EventKind, NodeRecord, Timestamp};
-use crate::store::postgres::decode::{self, PgTimestamp};
+use crate::node::{EventKind, Horizon, NodeRecord, Ttl};
+use crate::store::postgres::decode;
 use crate::store::{RegisterWrite, Registered};
 
 /// The upsert of a batch. Rows that exist and were not locked before ($10) are left out. `existed` is exact for rows
@@ -45,7 +45,8 @@ WITH input AS (
 SELECT i.node_id AS offered, s.node_id IS NULL AS swallowed,
        s.node_id, s.node_type, s.node_version, s.capabilities::text, s.endpoints::text, s.metadata::text,
        s.health_endpoint, s.last_heartbeat, s.registered_at, s.updated_at, s.ttl_seconds, s.maintenance,
-       s.inserted, o.node_id IS NOT NULL AS existed, statement_timestamp() AS at,
+       s.inserted, o.node_id IS NOT NULL AS existed,
+       statement_timestamp() AS at, g.served_until, g.outage_began, g.outage_ended,
        COALESCE((SELECT e.revision FROM node_events e
                   WHERE e.node_id = s.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
                   ORDER BY e.revision DESC LIMIT 1), 0) AS revision,
@@ -58,12 +59,13 @@ SELECT i.node_id AS offered, s.node_id IS NULL AS swallowed,
            CASE WHEN record_image_ne(ROW(s.health_endpoint), ROW(o.health_endpoint)) THEN 'health_endpoint' END,
            CASE WHEN record_image_ne(ROW(s.ttl_seconds), ROW(o.ttl_seconds)) THEN 'ttl_seconds' END) AS changed
   FROM input i LEFT JOIN stored s ON s.node_id = i.node_id LEFT JOIN old o ON o.node_id = i.node_id
+  LEFT JOIN onex_registry_state g ON TRUE
 "#;
 
 /// A row as the upsert left it.
 pub(super) struct Stored {
     pub(super) record: NodeRecord,
-    at: Timestamp,
+    horizon: Horizon,
     inserted: bool,
     /// The changed columns, separated by commas.
     pub(super) changed: String,
@@ -79,7 +81,7 @@ impl Stored {
     }
 
     pub(super) fn into_registered(self) -> Registered {
-        Registered { created: self.inserted, record: self.record, at: self.at }
+        Registered { created: self.inserted, record: self.record, horizon: self.horizon }
     }
 }
 
@@ -88,6 +90,7 @@ pub(super) async fn upsert(
     tx: &mut Transaction<'_, Postgres>,
     writes: &[&RegisterWrite],
     locked: &HashSet<String>,
+    server_ttl: Ttl,
 ) -> Result<HashMap<String, Option<Stored>>, Undone> {
     if writes.is_empty() {
         return Ok(HashMap::new());
@@ -115,7 +118,7 @@ pub(super) async fn upsert(
             continue;
         }
         let existed: bool = row.try_get("existed")?;
-        let row = decode_stored(row)?;
+        let row = decode_stored(row, server_ttl)?;
         if !existed && !row.inserted {
             return Err(Undone::Raced);
         }
@@ -124,10 +127,10 @@ pub(super) async fn upsert(
     Ok(stored)
 }
 
-fn decode_stored(row: &PgRow) -> Result<Stored, sqlx::Error> {
+fn decode_stored(row: &PgRow, server_ttl: Ttl) -> Result<Stored, sqlx::Error> {
     Ok(Stored {
         record: decode::record(row)?,
-        at: row.try_get::<PgTimestamp, _>("at")?.0,
+        horizon: decode::horizon(row, server_ttl)?,
         inserted: row.try_get("inserted")?,
         changed: row.try_get("changed")?,
     })
