@@ -1,0 +1,122 @@
+//! What labels may say.
+
+/// A label and all its values.
+pub(super) trait Label: Copy + 'static {
+    const ALL: &'static [Self];
+
+    fn value(self) -> &'static str;
+}
+
+macro_rules! label {
+    ($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident = $value:literal),+ $(,)? }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$meaning])* $variant,)+
+        }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            fn value(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $value,)+
+                }
+            }
+        }
+    };
+}
+
+label!(
+    /// The method of a request. A client may send any token.
+    HttpMethod {
+        /// GET
+        Get = "GET",
+        /// HEAD
+        Head = "HEAD",
+        /// PUT
+        Put = "PUT",
+        /// POST
+        Post = "POST",
+        /// DELETE
+        Delete = "DELETE",
+        /// PATCH
+        Patch = "PATCH",
+        /// OPTIONS
+        Options = "OPTIONS",
+        /// TRACE
+        Trace = "TRACE",
+        /// CONNECT
+        Connect = "CONNECT",
+        /// Any other token.
+        Other = "other",
+    }
+);
+
+label!(
+    /// What became of a registration.
+    RegistrationOutcome {
+        /// The node was not registered before.
+        Created = "created",
+        /// The node was registered already.
+        Renewed = "renewed",
+        /// A precondition or a rule of the database's own was against it.
+        Refused = "refused",
+        /// The database could not do it.
+        Failed = "failed",
+    }
+);
+
+label!(
+    /// What became of a deregistration.
+    DeregistrationOutcome {
+        /// The node is gone.
+        Removed = "removed",
+        /// It was not registered.
+        NotFound = "not_found",
+        /// A precondition or a rule of the database's own was against it.
+        Refused = "refused",
+        /// The database could not do it.
+        Failed = "failed",
+    }
+);
+
+label!(
+    /// Who said that a node is alive.
+    HeartbeatSource {
+        /// The node, or somebody for it.
+        Client = "client",
+        /// A health check of ours that it passed.
+        Probe = "probe",
+    }
+);
+
+label!(
+    /// How a health check ended.
+    ProbeOutcome {
+        /// The node answered that it is well.
+        Success = "success",
+        /// It answered with a status that is no success.
+        Status = "status",
+        /// It didn't answer in time.
+        Timeout = "timeout",
+        /// Nobody listens there.
+        Refused = "refused",
+        /// The name has no address.
+        Resolve = "resolve",
+        /// TLS could not be agreed upon.
+        Tls = "tls",
+        /// Any other failure to reach it.
+        Connect = "connect",
+    }
+);
+
+label!(
+    /// A change of status that time brings, and no request.
+    StatusChange {
+        /// A sign of life came.
+        Healthy = "healthy",
+        /// None came in time.
+        Stale = "stale",
+    }
+);

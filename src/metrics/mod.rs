@@ -1,0 +1,276 @@
+//! What a server counts and measures, for Prometheus (text format, version 0.0.4).
+//!
+//! Every server has [`Metrics`] of its own. They know the vocabulary and plain numbers, and nothing of HTTP, the
+//! registry or the database: those tell them what happened.
+//!
+//! The values of labels are types, or texts of the program itself: a client that could invent values could make as
+//! many time series as it likes. Counters and histograms are there from the start, at 0. A gauge has no sample until
+//! it is set: a 0 would be a claim.
+
+mod database;
+mod family;
+mod label;
+mod life;
+mod nodes;
+mod probes;
+mod requests;
+mod writes;
+
+use std::time::SystemTime;
+
+use prometheus::{Gauge, IntGauge, Opts, Registry, TextEncoder};
+
+pub use self::database::{Connections, Database};
+pub use self::label::{
+    DeregistrationOutcome, HeartbeatSource, HttpMethod, ProbeOutcome, RegistrationOutcome, StatusChange,
+};
+pub use self::life::{Life, SelfPreservation};
+pub use self::nodes::Nodes;
+pub use self::probes::Probes;
+pub use self::requests::{InFlight, Requests};
+pub use self::writes::Writes;
+
+/// Metrics that can't be made or written. It is a mistake in the program, such as a name that is there twice.
+pub type MetricsError = prometheus::Error;
+
+/// What one server counts and measures.
+pub struct Metrics {
+    /// HTTP requests.
+    pub requests: Requests,
+    /// Registrations and deregistrations.
+    pub writes: Writes,
+    /// Signs of life, and what follows from their absence.
+    pub life: Life,
+    /// Health checks.
+    pub probes: Probes,
+    /// The registered nodes.
+    pub nodes: Nodes,
+    /// The database, and how far this server has read its events.
+    pub database: Database,
+    registry: Registry,
+}
+
+impl Metrics {
+    /// Metrics of a server that starts now.
+    ///
+    /// # Errors
+    /// If a name is invalid or there twice.
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        describe_server(&registry)?;
+        Ok(Self {
+            requests: Requests::new(&registry)?,
+            writes: Writes::new(&registry)?,
+            life: Life::new(&registry)?,
+            probes: Probes::new(&registry)?,
+            nodes: Nodes::new(&registry)?,
+            database: Database::new(&registry)?,
+            registry,
+        })
+    }
+
+    /// All of it, as Prometheus reads it.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn text(&self) -> Result<String, MetricsError> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// What never changes: the version, and since when it runs.
+fn describe_server(registry: &Registry) -> Result<(), MetricsError> {
+    let version = Opts::new("build_info", "Always 1; the label says which version this is.")
+        .namespace(family::NAMESPACE)
+        .const_label("version", env!("CARGO_PKG_VERSION"));
+    let build = IntGauge::with_opts(version)?;
+    build.set(1);
+    registry.register(Box::new(build))?;
+    // The conventions want this very name, without a prefix.
+    let started =
+        Gauge::new("process_start_time_seconds", "When the server started, in seconds since 1970.")?;
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    started.set(since_1970.as_secs_f64());
+    registry.register(Box::new(started))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::node::{NodeType, Status};
+
+    fn metrics() -> Metrics {
+        Metrics::new().unwrap()
+    }
+
+    /// The value of a series, such as `leader` or `nodes{status="stale",type="effect"}`.
+    fn value(metrics: &Metrics, series: &str) -> Option<f64> {
+        let text = metrics.text().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("onex_registry_")?.strip_prefix(series));
+        line.and_then(|rest| rest.strip_prefix(' ')).map(|value| value.parse().unwrap())
+    }
+
+    #[track_caller]
+    fn assert_values(metrics: &Metrics, expected: &[(&str, f64)]) {
+        for (series, number) in expected {
+            let found = value(metrics, series);
+            assert!(found.is_some_and(|found| (found - number).abs() < 1e-9), "{series}: {found:?}");
+        }
+    }
+
+    const COUNTERS: [&str; 22] = [
+        "registrations_total{outcome=\"created\"}",
+        "registrations_total{outcome=\"renewed\"}",
+        "registrations_total{outcome=\"refused\"}",
+        "registrations_total{outcome=\"failed\"}",
+        "deregistrations_total{outcome=\"removed\"}",
+        "deregistrations_total{outcome=\"not_found\"}",
+        "deregistrations_total{outcome=\"refused\"}",
+        "deregistrations_total{outcome=\"failed\"}",
+        "heartbeats_total{source=\"client\"}",
+        "heartbeats_total{source=\"probe\"}",
+        "heartbeats_unknown_total",
+        "probes_total{outcome=\"success\"}",
+        "probes_total{outcome=\"refused\"}",
+        "probes_total{outcome=\"connect\"}",
+        "probe_duration_seconds_count{outcome=\"success\"}",
+        "probe_duration_seconds_count{outcome=\"tls\"}",
+        "probe_duration_seconds_bucket{outcome=\"timeout\",le=\"+Inf\"}",
+        "probe_lateness_seconds_count",
+        "status_changes_total{kind=\"healthy\"}",
+        "status_changes_total{kind=\"stale\"}",
+        "expired_total",
+        "events_pruned_total",
+    ];
+
+    #[test]
+    fn a_counter_is_0_before_anything_happens() {
+        let metrics = metrics();
+        for series in COUNTERS {
+            assert_values(&metrics, &[(series, 0.0)]);
+        }
+        let build = format!("build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+        assert_values(&metrics, &[(&build, 1.0), ("http_requests_in_flight", 0.0)]);
+        assert!(metrics.text().unwrap().contains("\nprocess_start_time_seconds 1"));
+    }
+
+    #[test]
+    fn what_happens_is_counted() {
+        let metrics = metrics();
+        metrics.writes.registered(RegistrationOutcome::Created);
+        metrics.writes.registered(RegistrationOutcome::Created);
+        metrics.writes.deregistered(DeregistrationOutcome::NotFound);
+        metrics.life.heartbeats(HeartbeatSource::Client, 500);
+        metrics.life.heartbeats(HeartbeatSource::Probe, 3);
+        metrics.life.heartbeats_unknown(2);
+        metrics.life.status_changed(StatusChange::Stale, 7);
+        metrics.life.expired(4);
+        metrics.probes.begun(Duration::from_millis(20));
+        metrics.probes.ended(ProbeOutcome::Resolve, Duration::from_millis(300));
+        metrics.database.events_pruned(1_000);
+        assert_values(
+            &metrics,
+            &[
+                ("registrations_total{outcome=\"created\"}", 2.0),
+                ("deregistrations_total{outcome=\"not_found\"}", 1.0),
+                ("heartbeats_total{source=\"client\"}", 500.0),
+                ("heartbeats_total{source=\"probe\"}", 3.0),
+                ("heartbeats_unknown_total", 2.0),
+                ("status_changes_total{kind=\"stale\"}", 7.0),
+                ("status_changes_total{kind=\"healthy\"}", 0.0),
+                ("expired_total", 4.0),
+                ("probe_lateness_seconds_sum", 0.02),
+                ("probe_lateness_seconds_bucket{le=\"0.05\"}", 1.0),
+                ("probes_total{outcome=\"resolve\"}", 1.0),
+                ("probe_duration_seconds_sum{outcome=\"resolve\"}", 0.3),
+                ("probe_duration_seconds_bucket{outcome=\"resolve\",le=\"0.25\"}", 0.0),
+                ("probe_duration_seconds_bucket{outcome=\"resolve\",le=\"0.5\"}", 1.0),
+                ("events_pruned_total", 1_000.0),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_gauge_has_no_sample_until_it_is_known() {
+        let metrics = metrics();
+        let gauges = [
+            ("self_preservation", 1.0),
+            ("self_preservation_stale", 60.0),
+            ("self_preservation_of", 100.0),
+            ("leader", 0.0),
+            ("probe_targets", 12.0),
+            ("database_up", 1.0),
+            ("database_connections{state=\"idle\"}", 3.0),
+            ("database_connections{state=\"in_use\"}", 4.0),
+            ("database_connections_max", 10.0),
+            ("revision", 42.0),
+            ("event_lag_seconds", 1.5),
+        ];
+        for (series, _) in gauges {
+            assert_eq!(value(&metrics, series), None, "{series}");
+        }
+        metrics.life.set_self_preservation(SelfPreservation { on: true, stale: 60, of: 100 });
+        metrics.life.set_leader(false);
+        metrics.probes.set_targets(12);
+        metrics.database.set_up(true);
+        metrics.database.set_connections(Connections { idle: 3, in_use: 4, max: 10 });
+        metrics.database.set_revision(42);
+        metrics.database.set_event_lag(Duration::from_millis(1_500));
+        assert_values(&metrics, &gauges);
+    }
+
+    #[test]
+    fn nodes_are_set_as_a_whole_and_forgotten_as_a_whole() {
+        let metrics = metrics();
+        let samples =
+            || metrics.text().unwrap().lines().filter(|l| l.starts_with("onex_registry_nodes{")).count();
+        assert_eq!(samples(), 0);
+        let effect = (Some(NodeType::Effect), Status::Healthy, 5);
+        metrics.nodes.set(&[effect, (None, Status::Unknown, 1), (None, Status::Unknown, 2)]);
+        assert_eq!(samples(), 20, "five types in four statuses");
+        let (effects, others) =
+            ("nodes{status=\"healthy\",type=\"effect\"}", "nodes{status=\"unknown\",type=\"other\"}");
+        assert_values(&metrics, &[(effects, 5.0), (others, 3.0)]);
+        metrics.nodes.set(&[(Some(NodeType::Reducer), Status::Stale, u64::MAX)]);
+        assert_values(&metrics, &[(effects, 0.0), (others, 0.0)]);
+        metrics.nodes.clear();
+        assert_eq!(samples(), 0);
+        assert!(!metrics.text().unwrap().contains("onex_registry_nodes"), "no family without a sample");
+    }
+
+    #[test]
+    fn a_request_is_in_flight_until_it_is_dropped() {
+        let metrics = metrics();
+        let requests = (metrics.requests.begun(), metrics.requests.begun());
+        assert_values(&metrics, &[("http_requests_in_flight", 2.0)]);
+        drop(requests);
+        assert_values(&metrics, &[("http_requests_in_flight", 0.0)]);
+    }
+
+    #[test]
+    fn a_route_that_is_announced_is_counted_from_0() {
+        let metrics = metrics();
+        let requests = |status: u16| {
+            format!("http_requests_total{{method=\"GET\",route=\"/v1/nodes\",status=\"{status}\"}}")
+        };
+        let count = "http_request_duration_seconds_count{method=\"GET\",route=\"/v1/nodes\"}";
+        metrics.requests.announce(HttpMethod::Get, "/v1/nodes", [200, 503]);
+        assert_values(&metrics, &[(&requests(200), 0.0), (&requests(503), 0.0), (count, 0.0)]);
+        metrics.requests.answered(HttpMethod::Get, "/v1/nodes", 200, Duration::from_secs(2));
+        metrics.requests.answered(HttpMethod::Get, "/v1/nodes", 404, Duration::from_secs(2));
+        assert_values(
+            &metrics,
+            &[(&requests(200), 1.0), (&requests(503), 0.0), (&requests(404), 1.0), (count, 2.0)],
+        );
+    }
+
+    #[test]
+    fn each_has_its_own() {
+        let (one, other) = (metrics(), metrics());
+        one.life.expired(1);
+        assert_values(&one, &[("expired_total", 1.0)]);
+        assert_values(&other, &[("expired_total", 0.0)]);
+    }
+}
