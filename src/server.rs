@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::config::{DatabaseUrl, Settings};
 use crate::http::{self, App, Ended};
+use crate::metrics::Metrics;
 use crate::registry::{Parts, Registry};
 use crate::store::Store;
 use crate::store::clock::SystemClock;
@@ -40,9 +41,15 @@ impl Server {
             .await
             .with_context(|| format!("can't listen on {} (ONEX_REGISTRY_LISTEN)", settings.listen))?;
         let store = open_store(&settings).await?;
-        let registry = Arc::new(Registry::new(Parts { store, ttl: settings.ttl, slow: settings.slow }));
+        let metrics = Arc::new(Metrics::new()?);
+        let registry = Arc::new(Registry::new(Parts {
+            store,
+            metrics: Arc::clone(&metrics),
+            ttl: settings.ttl,
+            slow: settings.slow,
+        }));
         let address = listener.local_addr()?;
-        let app = App::new(Arc::clone(&registry), &settings);
+        let app = App::new(Arc::clone(&registry), metrics, &settings);
         tracing::info!(%address, swagger_ui = %format!("http://{address}/swagger-ui/"), "listening");
         Ok(Self {
             listener,

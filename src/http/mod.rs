@@ -8,6 +8,7 @@ mod conditional;
 mod consistency;
 mod discover;
 mod headers;
+mod metrics;
 mod nodes;
 mod observe;
 mod operations;
@@ -34,6 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::{CorsOrigins, Settings};
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 
 use problem::Problem;
@@ -47,6 +49,7 @@ const COMPRESS_FROM_BYTES: u64 = 1_024;
 #[derive(Clone)]
 pub struct App {
     registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
     limits: Limits,
     body_room: body::BodyRoom,
 }
@@ -63,15 +66,15 @@ struct Limits {
 }
 
 impl App {
-    /// What handlers need of the settings, and the registry that they call.
+    /// What handlers need of the settings, the registry that they call, and what requests are counted in.
     #[must_use]
-    pub fn new(registry: Arc<Registry>, settings: &Settings) -> Self {
+    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, settings: &Settings) -> Self {
         let limits = Limits {
             request_timeout: settings.request_timeout,
             body_timeout: settings.body_timeout,
             slow: settings.slow,
         };
-        Self { registry, limits, body_room: body::BodyRoom::new() }
+        Self { registry, metrics, limits, body_room: body::BodyRoom::new() }
     }
 }
 
@@ -89,11 +92,13 @@ fn routes() -> OpenApiRouter<App> {
         // Operators.
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(openapi::openapi))
 }
 
 /// The whole service.
 pub fn router(app: &App, cors: &CorsOrigins) -> Router {
+    metrics::announce_requests(&app.metrics);
     let (router, _) = routes().split_for_parts();
     let router = router
         .merge(openapi::pages())
@@ -108,7 +113,7 @@ pub fn router(app: &App, cors: &CorsOrigins) -> Router {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    router.layer(axum::middleware::from_fn_with_state(app.limits, observe::observe))
+    router.layer(axum::middleware::from_fn_with_state(app.clone(), observe::observe))
 }
 
 /// What to compress: large answers that don't carry a strong entity tag. Such a tag names the bytes of one

@@ -1,4 +1,5 @@
-//! Around every request: its correlation id, its span in the log, its time limit, and its problem made readable.
+//! Around every request: its correlation id, its span in the log, its count, its time limit, and its problem made
+//! readable.
 
 use std::time::Instant;
 
@@ -9,9 +10,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tracing::Instrument as _;
 
-use super::Limits;
 use super::headers::CORRELATION_ID;
+use super::metrics::{method_label, route_label};
 use super::problem::Problem;
+use super::{App, Limits};
 use crate::node::{Actor, Origin};
 
 /// The longest correlation id that is taken from a client.
@@ -48,14 +50,16 @@ fn is_sane(id: &[u8]) -> bool {
 }
 
 /// The outermost layer. Never logs a path, a query string or a body: they may hold anything.
-pub(super) async fn observe(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = CorrelationId::of(request.headers());
     request.extensions_mut().insert(id.clone());
     simplify_accept_encoding(request.headers_mut());
-    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
-    let span =
-        tracing::info_span!("request", method = %request.method(), route, correlation_id = id.as_str());
+    let (method, matched) = (request.method(), request.extensions().get::<MatchedPath>());
+    let route = matched.map_or("-", MatchedPath::as_str);
+    let span = tracing::info_span!("request", %method, route, correlation_id = id.as_str());
+    let (method, route) = (method_label(method), route_label(matched));
     async move {
+        let _in_flight = app.metrics.requests.begun();
         let begun = Instant::now();
         let mut response = next.run(request).await;
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
@@ -65,7 +69,8 @@ pub(super) async fn observe(State(limits): State<Limits>, mut request: Request, 
         response.headers_mut().insert(CORRELATION_ID, id.0);
         let took = begun.elapsed();
         let (status, latency_ms) = (response.status().as_u16(), took.as_secs_f64() * 1_000.0);
-        if took > limits.slow {
+        app.metrics.requests.answered(method, route, status, took);
+        if took > app.limits.slow {
             tracing::warn!(status, latency_ms, "slow request");
         } else {
             tracing::info!(status, latency_ms, "request");

@@ -19,19 +19,28 @@ const DESCRIPTION: &str = "A node registry and service-discovery server. Nodes r
 by type, version, capability and metadata.\n\nErrors are problem details (RFC 9457) that name all that is wrong. \
 Answers have an `X-Correlation-ID`, the client's if it sent a sane one.";
 
-static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| {
     let mut document = super::routes().into_openapi();
     complete(&mut document);
+    document
+});
+
+static JSON: LazyLock<String> = LazyLock::new(|| {
     // A document that is made of strings and numbers can be written.
-    let mut json = document.to_pretty_json().unwrap_or_default();
+    let mut json = DOCUMENT.to_pretty_json().unwrap_or_default();
     json.push('\n');
     json
 });
 
+/// The document, which knows every call.
+pub(super) fn document() -> &'static OpenApi {
+    &DOCUMENT
+}
+
 /// The document as JSON: what `onex-registry openapi` prints and `/openapi.json` answers.
 #[must_use]
 pub fn document_json() -> &'static str {
-    &DOCUMENT
+    &JSON
 }
 
 /// The document without its paths: those come with the routes.

@@ -3,6 +3,7 @@
 //! Today it passes on to the store. The writer that batches, the catalog that answers from memory, leases and health
 //! checks belong here, behind the same face.
 
+mod count;
 mod rounds;
 
 use std::error::Error as _;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
 use self::rounds::Rounds;
+use crate::metrics::Metrics;
 use crate::node::{DiscoveryQuery, Horizon, NodeKey, NodeRecord, Status, Ttl};
 use crate::store::Store;
 
@@ -22,6 +24,8 @@ pub use crate::store::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, S
 pub struct Parts {
     /// Where registrations are kept.
     pub store: Arc<dyn Store>,
+    /// What is counted and measured.
+    pub metrics: Arc<Metrics>,
     /// How long a node counts as alive after a sign of life, unless it says otherwise. The store's is the same.
     pub ttl: Duration,
     /// Operations that take longer are warned of.
@@ -31,6 +35,7 @@ pub struct Parts {
 /// The registry.
 pub struct Registry {
     store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
     ttl: Ttl,
     slow: Duration,
     /// Writes under way. They are tasks of their own: a client that hangs up, or a request that runs out of time, must
@@ -42,7 +47,13 @@ impl Registry {
     /// A registry over a store that is ready to serve.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { store: parts.store, ttl: parts.ttl.into(), slow: parts.slow, writes: TaskTracker::new() }
+        Self {
+            store: parts.store,
+            metrics: parts.metrics,
+            ttl: parts.ttl.into(),
+            slow: parts.slow,
+            writes: TaskTracker::new(),
+        }
     }
 
     /// Registers one node (upsert).
@@ -57,13 +68,17 @@ impl Registry {
     pub async fn register_all(&self, batch: Vec<RegisterWrite>) -> Vec<Result<Registered, RegistryError>> {
         let store = Arc::clone(&self.store);
         let length = batch.len();
+        // Counted by the task: what is written counts, even if nobody waits for it any more.
+        let metrics = Arc::clone(&self.metrics);
         self.write("register", length, async move {
             let mut rounds = Rounds::of(batch, |write| write.registration.node_id.key().clone());
             while let Some(round) = rounds.next() {
                 let results = store.register(&round.items).await;
                 rounds.record(round, results);
             }
-            rounds.results()
+            let results = rounds.results();
+            count::registrations(&metrics, &results);
+            results
         })
         .await
     }
@@ -80,13 +95,16 @@ impl Registry {
     pub async fn deregister_all(&self, batch: Vec<DeregisterWrite>) -> Vec<Result<(), RegistryError>> {
         let store = Arc::clone(&self.store);
         let length = batch.len();
+        let metrics = Arc::clone(&self.metrics);
         self.write("deregister", length, async move {
             let mut rounds = Rounds::of(batch, |write| write.node_id.clone());
             while let Some(round) = rounds.next() {
                 let results = store.deregister(&round.items).await;
                 rounds.record(round, results);
             }
-            rounds.results()
+            let results = rounds.results();
+            count::deregistrations(&metrics, &results);
+            results
         })
         .await
     }

@@ -251,7 +251,7 @@ async fn the_swagger_ui_loads_with_all_its_assets(server: &TestServer) {
 
 async fn an_answer_is_not_kept_without_asking_again(server: &TestServer) {
     server.register("n", EFFECT).await;
-    for path in ["/v1/nodes", "/v1/nodes/n", "/openapi.json"] {
+    for path in ["/v1/nodes", "/v1/nodes/n", "/metrics", "/openapi.json"] {
         assert_eq!(server.get(path).await.header("cache-control"), Some("no-cache"), "{path}");
     }
 }

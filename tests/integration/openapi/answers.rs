@@ -82,7 +82,7 @@ async fn every_answer_is_as_documented(server: &TestServer) {
     for _ in 0..2 {
         client.ask(&delete, &node("n"), "", &[]).await;
     }
-    for path in ["/livez", "/readyz", "/openapi.json"] {
+    for path in ["/livez", "/readyz", "/metrics", "/openapi.json"] {
         client.ask(&call("get", path), path, "", &[]).await;
     }
     for call in calls.iter().filter(|call| call.request().is_some()) {
