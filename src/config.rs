@@ -34,6 +34,24 @@ pub struct RawSettings {
     /// How long a node counts as alive after a sign of life, unless it says otherwise
     #[arg(long, env = "ONEX_REGISTRY_TTL", global = true, value_name = "DURATION", default_value = "90s")]
     ttl: String,
+    /// How long after it became stale a node is deregistered: a duration, or never
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_EXPIRE_AFTER",
+        global = true,
+        value_name = "DURATION",
+        default_value = "never"
+    )]
+    expire_after: String,
+    /// Expiry pauses if more than so many percent of those that were healthy one TTL ago are stale; 100: it never does
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_SELF_PRESERVATION_PERCENT",
+        global = true,
+        value_name = "PERCENT",
+        default_value = "15"
+    )]
+    self_preservation_percent: String,
     /// How long a request may take before it is answered with 504
     #[arg(
         long,
@@ -108,6 +126,10 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The server's TTL.
     pub ttl: Duration,
+    /// How long after it became stale a node is deregistered; `None`: never.
+    pub expire_after: Option<Duration>,
+    /// What share of the fleet turns stale at once before expiry pauses.
+    pub self_preservation_percent: u8,
     /// How long a request may take.
     pub request_timeout: Duration,
     /// How long a body may take to arrive.
@@ -210,6 +232,21 @@ impl RawSettings {
                 SocketAddr::from(([127, 0, 0, 1], 0)),
             ),
             ttl: wrong.duration("ONEX_REGISTRY_TTL", &self.ttl, Duration::from_secs(1), day),
+            expire_after: match self.expire_after.as_str() {
+                // An empty variable is one that is not set.
+                "" | "never" => None,
+                text => Some(wrong.duration(
+                    "ONEX_REGISTRY_EXPIRE_AFTER",
+                    text,
+                    Duration::from_secs(1),
+                    365 * day,
+                )),
+            },
+            self_preservation_percent: wrong.or(
+                "ONEX_REGISTRY_SELF_PRESERVATION_PERCENT",
+                percent(&self.self_preservation_percent),
+                15,
+            ),
             request_timeout: wrong.duration(
                 "ONEX_REGISTRY_REQUEST_TIMEOUT",
                 &self.request_timeout,
@@ -293,6 +330,13 @@ fn connections(text: &str) -> Result<u32, String> {
     }
 }
 
+fn percent(text: &str) -> Result<u8, String> {
+    match text.trim_end_matches('%').parse() {
+        Ok(number) if number <= 100 => Ok(number),
+        _ => Err(format!("'{text}' is not a number from 0 to 100")),
+    }
+}
+
 fn on_or_off(text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
@@ -373,6 +417,8 @@ mod tests {
             "--database-url=mysql://root:hunter2@h/db",
             "--listen=localhost",
             "--ttl=soon",
+            "--expire-after=0s",
+            "--self-preservation-percent=101",
             "--request-timeout=0s",
             "--database-connections=0",
             "--migrate=maybe",
@@ -386,6 +432,8 @@ mod tests {
             "DATABASE_URL",
             "ONEX_REGISTRY_LISTEN",
             "ONEX_REGISTRY_TTL",
+            "ONEX_REGISTRY_EXPIRE_AFTER",
+            "ONEX_REGISTRY_SELF_PRESERVATION_PERCENT",
             "ONEX_REGISTRY_REQUEST_TIMEOUT",
             "ONEX_REGISTRY_DATABASE_CONNECTIONS",
             "ONEX_REGISTRY_MIGRATE",

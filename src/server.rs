@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::config::{DatabaseUrl, Settings};
 use crate::http::{self, App, Ended};
 use crate::metrics::Metrics;
+use crate::registry::health::HealthSettings;
 use crate::registry::{Parts, Registry};
 use crate::store::Store;
 use crate::store::clock::SystemClock;
@@ -42,10 +43,14 @@ impl Server {
             .with_context(|| format!("can't listen on {} (ONEX_REGISTRY_LISTEN)", settings.listen))?;
         let store = open_store(&settings).await?;
         let metrics = Arc::new(Metrics::new()?);
-        let registry = Arc::new(Registry::new(Parts {
+        let registry = Arc::new(Registry::start(Parts {
             store,
             metrics: Arc::clone(&metrics),
             ttl: settings.ttl,
+            health: HealthSettings {
+                expire_after: settings.expire_after,
+                preservation_percent: settings.self_preservation_percent,
+            },
             slow: settings.slow,
         }));
         let address = listener.local_addr()?;

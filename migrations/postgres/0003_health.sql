@@ -11,15 +11,19 @@ CREATE TABLE IF NOT EXISTS onex_registry_state (
 ) WITH (fillfactor = 10);
 INSERT INTO onex_registry_state DEFAULT VALUES ON CONFLICT DO NOTHING;
 
--- Who does what one replica does for all, until when unless he renews it, and what his successor has to know:
--- self-preservation, since when, and since when things have been calm again.
--- A row, and no session lock: that would not survive a pooler.
+-- Who does what one replica does for all, until when unless he renews it, and what his successor and the other replicas
+-- have to know: since when expiry pauses, since when things have been calm again, and the numbers of the last look at
+-- the fleet. A row, and no session lock: that would not survive a pooler.
 CREATE TABLE IF NOT EXISTS onex_registry_leases (
     name TEXT PRIMARY KEY,
     holder TEXT NOT NULL DEFAULT '',
     expires_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT '-infinity',
     preserving_since TIMESTAMP WITH TIME ZONE,
-    calm_since TIMESTAMP WITH TIME ZONE
+    calm_since TIMESTAMP WITH TIME ZONE,
+    taking_part BIGINT NOT NULL DEFAULT 0,
+    healthy BIGINT NOT NULL DEFAULT 0,
+    were_healthy BIGINT NOT NULL DEFAULT 0,
+    turned_stale BIGINT NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
 INSERT INTO onex_registry_leases (name) VALUES ('health') ON CONFLICT DO NOTHING;
 

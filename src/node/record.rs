@@ -15,10 +15,11 @@ pub struct Ttl {
 }
 
 impl Ttl {
-    /// A TTL of so many seconds; what a foreign writer stored may be anything.
+    /// A TTL of so many seconds; what a foreign writer stored may be anything, and less than none is none.
     #[must_use]
     pub const fn from_seconds(seconds: i64) -> Self {
-        Self { micros: seconds.saturating_mul(1_000_000) }
+        let micros = seconds.saturating_mul(1_000_000);
+        Self { micros: if micros < 0 { 0 } else { micros } }
     }
 
     /// The TTL in microseconds.

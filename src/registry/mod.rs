@@ -4,6 +4,7 @@
 //! checks belong here, behind the same face.
 
 mod count;
+pub mod health;
 mod rounds;
 
 use std::error::Error as _;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
+use self::health::{Health, HealthSettings, Standing};
 use self::rounds::Rounds;
 use crate::metrics::Metrics;
 use crate::node::{DiscoveryQuery, Horizon, NodeKey, NodeRecord, Status, Ttl};
@@ -28,6 +30,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// How long a node counts as alive after a sign of life, unless it says otherwise. The store's is the same.
     pub ttl: Duration,
+    /// How the fleet is looked after.
+    pub health: HealthSettings,
     /// Operations that take longer are warned of.
     pub slow: Duration,
 }
@@ -41,18 +45,22 @@ pub struct Registry {
     /// Writes under way. They are tasks of their own: a client that hangs up, or a request that runs out of time, must
     /// not undo a write half way. Owned here, and waited for in [`Registry::close`].
     writes: TaskTracker,
+    health: Health,
 }
 
 impl Registry {
-    /// A registry over a store that is ready to serve.
+    /// A registry over a store that is ready to serve. It begins to look after the fleet at once.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn start(parts: Parts) -> Self {
+        let ttl = parts.ttl.into();
+        let health = Health::start(&parts.store, &parts.metrics, &parts.health, ttl);
         Self {
             store: parts.store,
             metrics: parts.metrics,
-            ttl: parts.ttl.into(),
+            ttl,
             slow: parts.slow,
             writes: TaskTracker::new(),
+            health,
         }
     }
 
@@ -139,8 +147,15 @@ impl Registry {
         self.read("ping", self.store.ping()).await
     }
 
-    /// Waits for the writes under way, and closes the database.
+    /// What this replica last heard of the whole.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.health.standing()
+    }
+
+    /// Stops looking after the fleet, waits for the writes under way, and closes the database.
     pub async fn close(&self) {
+        self.health.close().await;
         self.writes.close();
         self.writes.wait().await;
         self.store.close().await;
@@ -203,6 +218,14 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
                 tracing::error!(operation, items, reason, "{error}");
             }
         }
+    }
+}
+
+/// Why an operation failed, for the log.
+fn reason(error: &RegistryError) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod clock;
 mod error;
+pub mod health;
 pub mod migration;
 pub mod postgres;
 pub mod sqlite;
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 
 pub use error::StoreError;
 
+use self::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use crate::node::{
     DiscoveryQuery, Horizon, NodeKey, NodeRecord, Origin, Precondition, Registration, Revision,
 };
@@ -33,6 +35,39 @@ pub trait Store: Send + Sync + 'static {
 
     /// One page of nodes. Status is judged by the horizon that the answer carries.
     async fn discover(&self, query: &DiscoveryQuery) -> Result<Seen<Page>, StoreError>;
+
+    /// Reports that this replica reaches the database, and takes or renews the lease of the one that sees to the fleet,
+    /// if it is to be had. `watch` is written down if the replica had the lease already.
+    async fn tick(&self, replica: &ReplicaId, watch: Option<&FleetWatch>) -> Result<Tick, StoreError>;
+
+    /// Gives the lease back.
+    async fn resign(&self, replica: &ReplicaId) -> Result<(), StoreError>;
+
+    /// Looks at the whole fleet.
+    async fn census(&self, rules: &Rules) -> Result<Census, StoreError>;
+
+    /// Records changes of life as events, if the replica leads, and says which had not been recorded before.
+    async fn announce(
+        &self,
+        leader: &ReplicaId,
+        changes: &[LifeChange],
+    ) -> Result<Vec<LifeChange>, StoreError>;
+
+    /// Forgets what was recorded of the life of nodes that are gone.
+    async fn forget_the_gone(&self) -> Result<(), StoreError>;
+
+    /// Removes the nodes of a census that are overdue, if the replica leads; says of each whether it is gone. Who gave a
+    /// sign of life since stays.
+    async fn expire(
+        &self,
+        leader: &ReplicaId,
+        overdue: &[NodeKey],
+        horizon: &Horizon,
+        rules: &Rules,
+    ) -> Vec<Result<bool, StoreError>>;
+
+    /// Where nodes are to be probed: what has changed since a revision, or all of it.
+    async fn targets(&self, since: Option<Revision>) -> Result<Targets, StoreError>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -95,7 +95,8 @@ async fn odd_rows_are_listed_as_they_are() {
     }
     let rest = server.post("/v1/batch/deregister", json!({"node_ids": ["", ".."]})).await.json();
     assert_eq!(rest, json!({"deregistered": 2, "unknown": []}));
-    assert_eq!(sql::kinds(&mut owner, 0).await.len(), 9);
+    let gone = sql::registrations(&mut owner, 0).await;
+    assert_eq!(gone.len(), 9);
     server.stop().await;
 }
 
@@ -195,7 +196,7 @@ async fn an_adopted_node_registers_again_and_keeps_its_first_time() {
     answer.problem(412, "precondition-failed");
     let same = server.put(&node("same"), body).await;
     assert_eq!((same.status, &same.json()["revision"]), (200, &json!(0)), "nothing changed");
-    assert_eq!(sql::kinds(&mut owner, 0).await, [("n".to_owned(), "updated".to_owned())]);
+    assert_eq!(sql::registrations(&mut owner, 0).await, [("n".to_owned(), "updated".to_owned())]);
     server.stop().await;
 }
 

@@ -15,6 +15,7 @@ mod concurrency;
 mod conditional;
 mod discover;
 mod everywhere;
+mod health;
 mod metrics;
 mod migrations;
 mod nodes;

@@ -2,7 +2,7 @@
 
 use sqlx::Row as _;
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgRow, PgTypeInfo, PgValueFormat, PgValueRef};
+use sqlx::postgres::{PgHasArrayType, PgRow, PgTypeInfo, PgValueFormat, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type};
 
 use crate::node::{Availability, Horizon, JsonText, NodeKey, NodeRecord, Outage, Revision, Timestamp, Ttl};
@@ -16,6 +16,12 @@ pub(super) struct PgTimestamp(pub(super) Timestamp);
 impl Type<Postgres> for PgTimestamp {
     fn type_info() -> PgTypeInfo {
         PgTypeInfo::with_name("timestamptz")
+    }
+}
+
+impl PgHasArrayType for PgTimestamp {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("_timestamptz")
     }
 }
 
@@ -93,6 +99,6 @@ pub(super) fn revision(row: &PgRow, column: &str) -> Result<Revision, sqlx::Erro
     Revision::new(row.try_get(column)?).ok_or_else(|| broken("a negative revision"))
 }
 
-fn broken(what: &str) -> sqlx::Error {
+pub(super) fn broken(what: &str) -> sqlx::Error {
     sqlx::Error::Decode(what.into())
 }

@@ -4,6 +4,7 @@
 //! else, and rows may hold what our API would refuse.
 
 mod decode;
+mod health;
 mod preflight;
 mod read;
 mod write;
@@ -19,8 +20,9 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use tokio::sync::Semaphore;
 
+use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, Store, StoreError};
-use crate::node::{DiscoveryQuery, NodeKey, NodeRecord, Ttl};
+use crate::node::{DiscoveryQuery, Horizon, NodeKey, NodeRecord, Revision, Ttl};
 
 pub use preflight::NotReady;
 pub use read::DISCOVER;
@@ -109,6 +111,44 @@ impl Store for PostgresStore {
 
     async fn discover(&self, query: &DiscoveryQuery) -> Result<Seen<Page>, StoreError> {
         Ok(read::discover(&self.pool, query, self.ttl).await?)
+    }
+
+    async fn tick(&self, replica: &ReplicaId, watch: Option<&FleetWatch>) -> Result<Tick, StoreError> {
+        Ok(health::tick(&self.pool, replica, watch, self.ttl).await?)
+    }
+
+    async fn resign(&self, replica: &ReplicaId) -> Result<(), StoreError> {
+        Ok(health::resign(&self.pool, replica).await?)
+    }
+
+    async fn census(&self, rules: &Rules) -> Result<Census, StoreError> {
+        Ok(health::census(&self.pool, rules, self.ttl).await?)
+    }
+
+    async fn announce(
+        &self,
+        leader: &ReplicaId,
+        changes: &[LifeChange],
+    ) -> Result<Vec<LifeChange>, StoreError> {
+        health::announce(&self.pool, leader, changes).await
+    }
+
+    async fn forget_the_gone(&self) -> Result<(), StoreError> {
+        Ok(health::forget_the_gone(&self.pool).await?)
+    }
+
+    async fn expire(
+        &self,
+        leader: &ReplicaId,
+        overdue: &[NodeKey],
+        horizon: &Horizon,
+        rules: &Rules,
+    ) -> Vec<Result<bool, StoreError>> {
+        health::expire(&self.pool, leader, overdue, horizon, rules, self.ttl).await
+    }
+
+    async fn targets(&self, since: Option<Revision>) -> Result<Targets, StoreError> {
+        Ok(health::targets(&self.pool, since).await?)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

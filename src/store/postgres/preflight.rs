@@ -51,6 +51,8 @@ SELECT CASE WHEN to_regclass(need.relation) IS NULL THEN format('table %s is mis
                ('onex_registry_leases', 'expires_at', 'timestamp with time zone'),
                ('onex_registry_leases', 'preserving_since', 'timestamp with time zone'),
                ('onex_registry_leases', 'calm_since', 'timestamp with time zone'),
+               ('onex_registry_leases', 'taking_part', 'bigint'), ('onex_registry_leases', 'healthy', 'bigint'),
+               ('onex_registry_leases', 'were_healthy', 'bigint'), ('onex_registry_leases', 'turned_stale', 'bigint'),
                ('onex_registry_node_health', 'node_id', 'character varying'),
                ('onex_registry_node_health', 'registered_at', 'timestamp with time zone'),
                ('onex_registry_node_health', 'status', 'text'),

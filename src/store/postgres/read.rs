@@ -44,7 +44,7 @@ SELECT n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints
                   ORDER BY e.revision DESC LIMIT 1), 0) AS revision
   FROM node_registrations n
  CROSS JOIN LATERAL (SELECT make_interval(secs => 0.000001)
-                            * COALESCE(n.ttl_seconds::float8 * 1000000, $12::bigint::float8) AS ttl) ttl
+                            * GREATEST(COALESCE(n.ttl_seconds::float8 * 1000000, $12::bigint::float8), 0) AS ttl) ttl
  WHERE ($1::text IS NULL OR n.node_type = $1)
    AND ($2::text[] IS NULL OR n.node_type = ANY ($2))
    AND ($3::text[] IS NULL OR n.node_id = ANY ($3))

@@ -3,7 +3,9 @@
 //! The file belongs to one server process, which is therefore its only writer: revisions are in commit order by
 //! themselves. WAL with `synchronous=FULL`: what is acknowledged survives a crash of the machine.
 
+mod health;
 mod read;
+mod targets;
 mod write;
 
 use std::fs::{File, OpenOptions};
@@ -21,10 +23,11 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Row as _, Sqlite};
 
 use super::clock::Clock;
+use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::migration::{Migration, SQLITE};
 use super::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, Store, StoreError};
 use crate::node::{
-    Availability, DiscoveryQuery, JsonText, NodeKey, NodeRecord, Outage, Revision, Timestamp, Ttl,
+    Availability, DiscoveryQuery, Horizon, JsonText, NodeKey, NodeRecord, Outage, Revision, Timestamp, Ttl,
 };
 
 /// How many can read at once. Reading never waits for the writer (WAL).
@@ -171,6 +174,43 @@ impl Store for SqliteStore {
 
     async fn discover(&self, query: &DiscoveryQuery) -> Result<Seen<Page>, StoreError> {
         Ok(read::discover(&self.readers, query, self.ttl, &*self.clock).await?)
+    }
+
+    async fn tick(&self, _: &ReplicaId, watch: Option<&FleetWatch>) -> Result<Tick, StoreError> {
+        health::tick(&self.writer, watch, &*self.clock, self.ttl).await
+    }
+
+    async fn resign(&self, _: &ReplicaId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn census(&self, rules: &Rules) -> Result<Census, StoreError> {
+        health::census(&self.readers, rules, &*self.clock, self.ttl).await
+    }
+
+    async fn announce(&self, _: &ReplicaId, changes: &[LifeChange]) -> Result<Vec<LifeChange>, StoreError> {
+        health::announce(&self.writer, changes, &*self.clock).await
+    }
+
+    async fn forget_the_gone(&self) -> Result<(), StoreError> {
+        health::forget_the_gone(&self.writer).await
+    }
+
+    async fn expire(
+        &self,
+        _: &ReplicaId,
+        overdue: &[NodeKey],
+        horizon: &Horizon,
+        rules: &Rules,
+    ) -> Vec<Result<bool, StoreError>> {
+        match health::expire(&self.writer, overdue, horizon, rules, &*self.clock, self.ttl).await {
+            Ok(gone) => gone.into_iter().map(Ok).collect(),
+            Err(error) => overdue.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn targets(&self, since: Option<Revision>) -> Result<Targets, StoreError> {
+        targets::targets(&self.readers, since, &*self.clock).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -191,7 +191,7 @@ fn changed(before: &NodeRecord, r: &Registration) -> Vec<&'static str> {
     .collect()
 }
 
-async fn record_event(
+pub(super) async fn record_event(
     tx: &mut SqliteConnection,
     node_id: &str,
     kind: EventKind,

@@ -96,6 +96,13 @@ pub(crate) async fn kinds(connection: &mut PgConnection, after: i64) -> Vec<(Str
     events(connection, after).await.into_iter().map(|event| (event.node_id, event.kind)).collect()
 }
 
+/// The events after a revision that are of registrations and not of signs of life, as ids and kinds.
+pub(crate) async fn registrations(connection: &mut PgConnection, after: i64) -> Vec<(String, String)> {
+    let mut kinds = kinds(connection, after).await;
+    kinds.retain(|(_, kind)| !["healthy", "stale"].contains(&kind.as_str()));
+    kinds
+}
+
 /// The newest revision.
 pub(crate) async fn newest(connection: &mut PgConnection) -> i64 {
     value(connection, "SELECT COALESCE(max(revision), 0) FROM node_events").await

@@ -24,19 +24,28 @@ const PAUSE: Duration = Duration::from_millis(50);
 const MAX_RACES: u32 = 10;
 
 /// What became of an item in a transaction that was committed.
-pub(super) enum Step<T> {
+pub(in crate::store::postgres) enum Step<T> {
     Done(Result<T, StoreError>),
     /// Another transaction holds its row; nothing was done for it.
     Contended,
 }
 
 /// Why a transaction was rolled back.
-pub(super) enum Undone {
+pub(in crate::store::postgres) enum Undone {
     /// Another transaction was faster: the same again will come out differently.
     Raced,
     /// Somebody has taken a number and doesn't commit. That concerns every item alike.
     Stalled,
     Failed(sqlx::Error),
+}
+
+impl From<Undone> for StoreError {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Raced | Undone::Stalled => Self::Contended,
+            Undone::Failed(error) => error.into(),
+        }
+    }
 }
 
 impl From<sqlx::Error> for Undone {
@@ -48,7 +57,7 @@ impl From<sqlx::Error> for Undone {
 /// Whether to wait a little for rows that others hold. Those that others have inserted and not committed can't be
 /// skipped, and are waited for a little anyway.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Patience {
+pub(in crate::store::postgres) enum Patience {
     /// No, and hardly for those that can't be skipped.
     Hasty,
     /// No.
@@ -59,13 +68,13 @@ pub(super) enum Patience {
 
 /// A kind of batch: how to do some of its items in one transaction.
 #[async_trait]
-pub(super) trait Batch: Sync {
+pub(in crate::store::postgres) trait Batch: Sync {
     type Done: Send;
 
     async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<Self::Done>>, Undone>;
 }
 
-pub(super) async fn run<B: Batch>(
+pub(in crate::store::postgres) async fn run<B: Batch>(
     batch: &B,
     length: usize,
     turns: &Semaphore,
@@ -150,9 +159,8 @@ async fn wait_for<B: Batch>(
                 Some(Step::Done(result)) => return result,
                 _ => StoreError::Contended,
             },
-            Err(Undone::Raced) => StoreError::Contended,
             Err(Undone::Stalled) => return Err(StoreError::Contended),
-            Err(Undone::Failed(error)) => StoreError::from(error),
+            Err(undone) => StoreError::from(undone),
         };
         drop(turn);
         if !matches!(error, StoreError::Contended) || Instant::now() + PAUSE >= deadline {

@@ -28,7 +28,7 @@ SELECT array_agg(revision ORDER BY revision) AS revisions,
 
 /// Events to record, column by column.
 #[derive(Default)]
-pub(super) struct Events<'a> {
+pub(in crate::store::postgres) struct Events<'a> {
     node_ids: Vec<&'a str>,
     kinds: Vec<&'static str>,
     changed: Vec<String>,
@@ -37,7 +37,13 @@ pub(super) struct Events<'a> {
 }
 
 impl<'a> Events<'a> {
-    pub(super) fn add(&mut self, node_id: &'a str, kind: EventKind, changed: &str, origin: &'a Origin) {
+    pub(in crate::store::postgres) fn add(
+        &mut self,
+        node_id: &'a str,
+        kind: EventKind,
+        changed: &str,
+        origin: &'a Origin,
+    ) {
         self.node_ids.push(node_id);
         self.kinds.push(kind.as_str());
         self.changed.push(if kind == EventKind::Updated { changed.to_owned() } else { String::new() });
@@ -47,7 +53,7 @@ impl<'a> Events<'a> {
 }
 
 /// Numbers and records events, in their order. Without any, nobody waits for anybody.
-pub(super) async fn record(
+pub(in crate::store::postgres) async fn record(
     tx: &mut Transaction<'_, Postgres>,
     events: &Events<'_>,
 ) -> Result<Vec<Revision>, Undone> {

@@ -39,7 +39,7 @@ SELECT n.node_id,
                   ORDER BY e.revision DESC LIMIT 1), 0) AS revision
   FROM node_registrations n WHERE n.node_id = ANY ($1)";
 
-pub(super) async fn begin(
+pub(in crate::store::postgres) async fn begin(
     pool: &PgPool,
     patience: Patience,
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
@@ -51,7 +51,7 @@ pub(super) async fn begin(
 }
 
 /// Locks rows to update them: those that exist, and without patience only those that nobody else holds.
-pub(super) async fn to_update(
+pub(in crate::store::postgres) async fn to_update(
     tx: &mut Transaction<'_, Postgres>,
     ids: &[&str],
     patience: Patience,
@@ -60,7 +60,7 @@ pub(super) async fn to_update(
 }
 
 /// The same to delete them.
-pub(super) async fn to_delete(
+pub(in crate::store::postgres) async fn to_delete(
     tx: &mut Transaction<'_, Postgres>,
     ids: &[&str],
     patience: Patience,
@@ -83,7 +83,7 @@ async fn locked(
 }
 
 /// The revisions of those of the rows that exist.
-pub(super) async fn revisions(
+pub(in crate::store::postgres) async fn revisions(
     tx: &mut Transaction<'_, Postgres>,
     ids: &[&str],
 ) -> Result<HashMap<String, Revision>, sqlx::Error> {

@@ -4,9 +4,9 @@
 //! revisions; then numbers and events; commit. Nothing that may wait for a row comes after the advisory lock, so who
 //! holds it is on its way to commit.
 
-mod batch;
+pub(super) mod batch;
 mod events;
-mod lock;
+pub(super) mod lock;
 mod upsert;
 
 use std::collections::HashSet;
@@ -18,7 +18,7 @@ use sqlx::{Postgres, Transaction};
 use tokio::sync::Semaphore;
 
 use self::batch::{Batch, Patience, Step, Undone, run};
-use self::events::{Events, record};
+pub(super) use self::events::{Events, record};
 use self::lock::{begin, revisions};
 use crate::node::{EventKind, Precondition, Ttl};
 use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};

@@ -1,0 +1,94 @@
+//! The life of the fleet: one replica, the holder of a lease in the database, looks after it for all.
+
+mod preservation;
+mod standing;
+mod sweep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::standing::{Follow, Report, Ticker};
+use self::sweep::Sweeper;
+use crate::metrics::Metrics;
+use crate::node::Ttl;
+use crate::store::Store;
+use crate::store::health::ReplicaId;
+
+pub use self::standing::{Leadership, Standing};
+
+/// How the fleet is looked after.
+#[derive(Debug, Clone)]
+pub struct HealthSettings {
+    /// How long after it became stale a node is removed; `None`: never.
+    pub expire_after: Option<Duration>,
+    /// Expiry pauses if more than so many in a hundred of those that were healthy one TTL ago are stale.
+    pub preservation_percent: u8,
+}
+
+/// The tasks that look after the fleet. They begin at once, and end with [`Health::close`].
+pub(super) struct Health {
+    store: Arc<dyn Store>,
+    replica: ReplicaId,
+    standing: watch::Receiver<Standing>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Health {
+    pub(super) fn start(
+        store: &Arc<dyn Store>,
+        metrics: &Arc<Metrics>,
+        settings: &HealthSettings,
+        ttl: Ttl,
+    ) -> Self {
+        let replica = ReplicaId::random();
+        let report = Arc::new(Report::default());
+        let (sender, standing) = watch::channel(Standing::default());
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let ticker = Ticker {
+            store: Arc::clone(store),
+            metrics: Arc::clone(metrics),
+            replica: replica.clone(),
+            report: Arc::clone(&report),
+            standing: sender,
+            stop: stop.clone(),
+        };
+        tasks.spawn(ticker.run());
+        let sweeper = Sweeper {
+            store: Arc::clone(store),
+            metrics: Arc::clone(metrics),
+            replica: replica.clone(),
+            follow: Follow(standing.clone()),
+            report,
+            expire_after: settings.expire_after,
+            probing: false,
+            preservation_percent: settings.preservation_percent,
+            ttl,
+            up_since: Instant::now(),
+            stop: stop.clone(),
+        };
+        tasks.spawn(sweeper.run());
+        tasks.close();
+        Self { store: Arc::clone(store), replica, standing, tasks, stop }
+    }
+
+    /// What this replica last heard.
+    pub(super) fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// Ends what is under way, and gives the lease back, so that another replica needn't wait for its end.
+    pub(super) async fn close(&self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+        if let Err(error) = self.store.resign(&self.replica).await {
+            tracing::warn!(reason = crate::registry::reason(&error), "the lease could not be given back");
+        }
+    }
+}

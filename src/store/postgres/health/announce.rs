@@ -1,0 +1,74 @@
+//! Telling of lives: an event for each node that came to life or turned stale, once.
+
+use std::collections::HashSet;
+
+use sqlx::postgres::PgPool;
+
+use super::{BEGIN, leads};
+use crate::node::{Actor, EventKind, Origin};
+use crate::store::StoreError;
+use crate::store::health::{LifeChange, ReplicaId};
+use crate::store::postgres::decode::PgTimestamp;
+use crate::store::postgres::write::{Events, record};
+
+/// Rows that are being deleted are left out: theirs is another event. So are stale ones that gave a sign of life since
+/// they were looked at. What has been told already is not told again.
+/// Updates of the row, heartbeats too, go on beside this lock.
+const TELL: &str = r#"
+WITH present AS MATERIALIZED (
+    SELECT n.node_id, n.registered_at, c.status, c.since
+      FROM node_registrations n
+      JOIN unnest($1::text[], $2::text[], $3::timestamptz[]) AS c (node_id, status, since) ON c.node_id = n.node_id
+     WHERE n.maintenance IS NULL AND (c.status = 'healthy' OR n.last_heartbeat <= c.since)
+     ORDER BY n.node_id COLLATE "C" FOR KEY SHARE OF n SKIP LOCKED
+)
+INSERT INTO onex_registry_node_health AS told (node_id, registered_at, status, since)
+SELECT node_id, registered_at, status, since FROM present ORDER BY node_id COLLATE "C"
+    ON CONFLICT (node_id) DO UPDATE
+   SET registered_at = EXCLUDED.registered_at, status = EXCLUDED.status, since = EXCLUDED.since
+ WHERE told.registered_at <> EXCLUDED.registered_at OR told.status <> EXCLUDED.status
+RETURNING node_id"#;
+
+/// What was told of nodes that are gone.
+const FORGET: &str = "
+DELETE FROM onex_registry_node_health told
+ WHERE NOT EXISTS (SELECT 1 FROM node_registrations n WHERE n.node_id = told.node_id)";
+
+/// Records the changes that have not been recorded, if the replica leads, and says which they were.
+pub(in crate::store::postgres) async fn announce(
+    pool: &PgPool,
+    leader: &ReplicaId,
+    changes: &[LifeChange],
+) -> Result<Vec<LifeChange>, StoreError> {
+    let mut tx = pool.begin_with(BEGIN).await?;
+    if !leads(&mut tx, leader).await? {
+        return Ok(Vec::new());
+    }
+    let kind = |change: &LifeChange| if change.healthy { EventKind::Healthy } else { EventKind::Stale };
+    let told: HashSet<String> = sqlx::query_scalar(TELL)
+        .persistent(false)
+        .bind(changes.iter().map(|change| change.node_id.as_str()).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| kind(change).as_str()).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| PgTimestamp(change.since)).collect::<Vec<_>>())
+        .fetch_all(&mut *tx)
+        .await?
+        .into_iter()
+        .collect();
+    let told: Vec<LifeChange> =
+        changes.iter().filter(|change| told.contains(change.node_id.as_str())).cloned().collect();
+    let origin = Origin { actor: Actor::registry(), correlation_id: None };
+    let mut events = Events::default();
+    for change in &told {
+        events.add(change.node_id.as_str(), kind(change), "", &origin);
+    }
+    record(&mut tx, &events).await?;
+    tx.commit().await?;
+    Ok(told)
+}
+
+/// Forgets what was told of nodes that are gone.
+pub(in crate::store::postgres) async fn forget_the_gone(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut tx = pool.begin_with(BEGIN).await?;
+    sqlx::query(FORGET).persistent(false).execute(&mut *tx).await?;
+    tx.commit().await
+}

@@ -1,0 +1,39 @@
+//! Seeing to the fleet: who does it, what there is to do, and doing it.
+//!
+//! The order of locks is that of the writer: node rows, sorted by id; what has been told of them; then the revisions.
+
+mod announce;
+mod census;
+mod expire;
+mod lease;
+mod targets;
+
+pub(super) use announce::{announce, forget_the_gone};
+pub(super) use census::census;
+pub(super) use expire::expire;
+pub(super) use lease::{resign, tick};
+pub(super) use targets::targets;
+
+use sqlx::{Postgres, Transaction};
+
+use crate::store::health::ReplicaId;
+
+/// A replica that is held up in the middle doesn't keep the rows from its successor for long.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = '10s'; \
+                     SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '250ms'; \
+                     SET LOCAL idle_in_transaction_session_timeout = '5s'";
+
+const LEADS: &str = "
+SELECT 1 FROM onex_registry_leases WHERE name = 'health' AND holder = $1 AND expires_at > clock_timestamp()";
+
+/// Whether the replica leads: asked at the begin of whatever one replica does for all.
+///
+/// The lease can end while the transaction goes on, and is not locked, so that it can be renewed meanwhile. That
+/// nothing is done twice is in the conditions on the rows themselves.
+pub(super) async fn leads(
+    tx: &mut Transaction<'_, Postgres>,
+    replica: &ReplicaId,
+) -> Result<bool, sqlx::Error> {
+    let row = sqlx::query(LEADS).persistent(false).bind(replica.as_str()).fetch_optional(&mut **tx).await?;
+    Ok(row.is_some())
+}
