@@ -12,7 +12,7 @@ use super::problem::{Problem, ProblemBody};
 use super::query_string::{Parameter, QueryString};
 use super::record::{RecordBody, StatusName, broken_record};
 use super::{App, conditional, consistency, headers};
-use crate::node::{ColumnText, Cursor, DiscoveryQuery, Faults, Filter, JsonObject, PageLimit, Place, Status};
+use crate::node::{ColumnText, Cursor, DiscoveryQuery, Faults, Filter, JsonObject, Place, Status};
 
 /// What to find. Conditions of different names must all hold
 #[derive(Debug, IntoParams)]
@@ -145,7 +145,7 @@ fn read(query: Option<&str>) -> Result<DiscoveryQuery, Problem> {
         capabilities: object("capabilities", &mut given, &mut faults),
         metadata: object("metadata", &mut given, &mut faults),
         version_req: given.one("version_req").and_then(|text| range(&text, &mut faults)),
-        limit: given.one("limit").map_or_else(PageLimit::default, |text| limit(&text, &mut faults)),
+        limit: given.page_limit(&mut faults),
         after: None,
     };
     if let Some(text) = given.one("cursor") {
@@ -207,16 +207,6 @@ fn range(text: &str, faults: &mut Faults) -> Option<semver::VersionReq> {
             fault(faults, "version_req", format!("must be a range such as ^1.2 or >=1.0, <2.0 ({reason})"));
         })
         .ok()
-}
-
-fn limit(text: &str, faults: &mut Faults) -> PageLimit {
-    // No sign, no blank: what `parse` takes is not all that a number may look like.
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let limit = text.parse().ok().filter(|_| digits).and_then(PageLimit::new);
-    limit.unwrap_or_else(|| {
-        fault(faults, "limit", format!("must be a number from 1 to {}", PageLimit::MAX));
-        PageLimit::default()
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Header fields of our own.
 
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, header};
 
 use crate::node::Revision;
 
@@ -12,4 +12,9 @@ pub(super) const REGISTRY_REVISION: HeaderName = HeaderName::from_static("regist
 /// A revision as a header value.
 pub(super) fn revision(revision: Revision) -> HeaderValue {
     HeaderValue::from(revision.get())
+}
+
+/// The header fields of what was read and has no entity tag.
+pub(super) fn of_a_read(seen: Revision) -> [(HeaderName, HeaderValue); 2] {
+    [(header::CACHE_CONTROL, HeaderValue::from_static("no-cache")), (REGISTRY_REVISION, revision(seen))]
 }

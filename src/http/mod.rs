@@ -7,6 +7,7 @@ mod body;
 mod conditional;
 mod consistency;
 mod discover;
+mod events;
 mod headers;
 mod metrics;
 mod nodes;
@@ -17,6 +18,7 @@ mod problem;
 mod query_string;
 mod record;
 mod serve;
+mod summary;
 
 pub mod openapi;
 
@@ -89,6 +91,9 @@ fn routes() -> OpenApiRouter<App> {
         // Fleets.
         .routes(routes!(batch::register))
         .routes(routes!(batch::deregister))
+        // What has happened, and what there is.
+        .routes(routes!(events::list))
+        .routes(routes!(summary::summarize))
         // Operators.
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))

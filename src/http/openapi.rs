@@ -58,6 +58,7 @@ pub(super) fn frame() -> OpenApi {
         .tags(Some([
             tag("nodes", "One node, and discovery"),
             tag("fleets", "Many nodes in one request"),
+            tag("overview", "What has happened, and what there is"),
             tag("operations", "For whoever runs the server"),
         ]))
         .build()

@@ -55,6 +55,8 @@ static PRECONDITION: Kind = kind(
     StatusCode::PRECONDITION_FAILED,
     "The registration is not as the request demands",
 );
+static EVENTS_GONE: Kind =
+    kind("events-gone", StatusCode::GONE, "The events after this revision are not there, or not all of them");
 static TOO_LARGE: Kind = kind("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large");
 static MEDIA: Kind = kind(
     "unsupported-media-type",
@@ -264,6 +266,15 @@ impl From<RegistryError> for Problem {
                 };
                 Self::new(&PRECONDITION, present)
             }
+            RegistryError::EventsGone { kept_after, newest } => Self::new(
+                &EVENTS_GONE,
+                format!(
+                    "there are events after revision {kept_after}, and the newest has {newest}: older ones were \
+                     deleted, or the database was restored; read the list of nodes again, and the events after its \
+                     revision"
+                ),
+            )
+            .with_header(super::headers::REGISTRY_REVISION, super::headers::revision(newest)),
             RegistryError::Contended => Self::new(
                 &CONTENDED,
                 "another transaction in the database has held this node, or the numbering of changes, for too long",

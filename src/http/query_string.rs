@@ -1,9 +1,11 @@
 //! Query strings: every name is known, and said once unless it may be repeated.
 
+use std::str::FromStr;
+
 use percent_encoding::percent_decode_str;
 
 use crate::node::fault::harmless;
-use crate::node::{Faults, Place};
+use crate::node::{Faults, PageLimit, Place};
 
 /// A parameter that a call takes.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +65,22 @@ impl QueryString {
     pub(super) fn one(&mut self, name: &str) -> Option<String> {
         self.all(name).into_iter().next()
     }
+
+    /// The value of `limit`.
+    pub(super) fn page_limit(&mut self, faults: &mut Faults) -> PageLimit {
+        let Some(text) = self.one("limit") else { return PageLimit::default() };
+        number(&text).and_then(PageLimit::new).unwrap_or_else(|| {
+            let detail = format!("must be a number from 1 to {}", PageLimit::MAX);
+            faults.add(Place::Parameter("limit".to_owned()), detail);
+            PageLimit::default()
+        })
+    }
+}
+
+/// A number of digits alone. No sign, no blank: what `parse` takes is not all that a number may look like.
+pub(super) fn number<T: FromStr>(text: &str) -> Option<T> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
 }
 
 fn names(allowed: &[Parameter]) -> String {

@@ -95,7 +95,7 @@ impl<'a> RecordBody<'a> {
 }
 
 #[derive(Debug)]
-struct Shown(Timestamp);
+pub(super) struct Shown(pub(super) Timestamp);
 
 impl Serialize for Shown {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -17,10 +17,12 @@ use tokio_util::task::TaskTracker;
 use self::health::{Health, HealthSettings, Standing};
 use self::rounds::Rounds;
 use crate::metrics::Metrics;
-use crate::node::{DiscoveryQuery, Horizon, NodeKey, NodeRecord, Status, Ttl};
+use crate::node::{DiscoveryQuery, EventQuery, Horizon, NodeKey, NodeRecord, Status, Summary, Ttl};
 use crate::store::Store;
 
-pub use crate::store::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, StoreError as RegistryError};
+pub use crate::store::{
+    DeregisterWrite, EventPage, Page, RegisterWrite, Registered, Seen, StoreError as RegistryError,
+};
 
 /// What a registry is made of.
 pub struct Parts {
@@ -133,6 +135,22 @@ impl Registry {
         self.read("discover", self.store.discover(query)).await
     }
 
+    /// One page of the audit trail.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn events(&self, query: &EventQuery) -> Result<Seen<EventPage>, RegistryError> {
+        self.read("events", self.store.events(query)).await
+    }
+
+    /// How many nodes there are, by type, version and status.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn summary(&self) -> Result<Seen<Summary>, RegistryError> {
+        self.read("summary", self.store.summary()).await
+    }
+
     /// A record's status, judged by the horizon that came with it.
     #[must_use]
     pub fn status(&self, record: &NodeRecord, horizon: &Horizon) -> Status {
@@ -210,7 +228,9 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
         let reason = error.source().map(ToString::to_string);
         match error {
             // What happens every day.
-            RegistryError::NotFound | RegistryError::PreconditionFailed { .. } => {}
+            RegistryError::NotFound
+            | RegistryError::PreconditionFailed { .. }
+            | RegistryError::EventsGone { .. } => {}
             RegistryError::Contended | RegistryError::Refused(_) | RegistryError::Unavailable(_) => {
                 tracing::warn!(operation, items, reason, "{error}");
             }

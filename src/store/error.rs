@@ -16,6 +16,15 @@ pub enum StoreError {
         /// The present revision; `None` if the node isn't registered.
         present: Option<Revision>,
     },
+    /// What comes after the revision that was asked for was deleted, or there never was such a revision: the database
+    /// was restored.
+    #[error("there are events after {kept_after} up to {newest}, and others were asked for")]
+    EventsGone {
+        /// Events up to this one may have been deleted.
+        kept_after: Revision,
+        /// The newest revision.
+        newest: Revision,
+    },
     /// Another transaction holds the row, and has for longer than is waited.
     #[error("another transaction holds the row")]
     Contended,

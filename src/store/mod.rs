@@ -4,18 +4,25 @@
 
 pub mod clock;
 mod error;
+mod event_page;
 pub mod health;
 pub mod migration;
 pub mod postgres;
+mod retention;
 pub mod sqlite;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 pub use error::StoreError;
+pub use event_page::EventPage;
+pub use retention::{Pruned, Swept};
 
 use self::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use crate::node::{
-    DiscoveryQuery, Horizon, NodeKey, NodeRecord, Origin, Precondition, Registration, Revision,
+    DiscoveryQuery, EventQuery, Horizon, NodeKey, NodeRecord, Origin, Precondition, Registration, Revision,
+    Summary,
 };
 
 /// Where registrations are kept.
@@ -68,6 +75,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// Where nodes are to be probed: what has changed since a revision, or all of it.
     async fn targets(&self, since: Option<Revision>) -> Result<Targets, StoreError>;
+
+    /// One page of the audit trail. [`StoreError::EventsGone`] if it can't be read on from there.
+    async fn events(&self, query: &EventQuery) -> Result<Seen<EventPage>, StoreError>;
+
+    /// How many nodes there are. Status is judged by the horizon that the answer carries.
+    async fn summary(&self) -> Result<Seen<Summary>, StoreError>;
+
+    /// Deletes the next few events that are older than the retention, but none that carries the revision of a
+    /// registered node. `None` if nothing was done because the lease `health` is not the holder's; a store that only
+    /// one server can have open has no leases, and doesn't ask.
+    async fn prune_events(&self, holder: &str, retention: Duration) -> Result<Option<Pruned>, StoreError>;
+
+    /// Looks at the next few events that [`Store::prune_events`] has left, and deletes those that no node needs any
+    /// more. A pass begins after revision 0, and goes on from where the last batch ended. `None` as there.
+    async fn sweep_events(&self, holder: &str, after: Revision) -> Result<Option<Swept>, StoreError>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

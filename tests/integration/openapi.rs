@@ -16,18 +16,20 @@ mod examples;
 on_both_stores!(the_server_answers_the_document_that_is_checked_in, a_path_has_the_methods_of_the_document);
 
 /// Every call of the API. A new route is documented, and named here.
-const OPERATIONS: [(&str, &str); 11] = [
+const OPERATIONS: [(&str, &str); 13] = [
     ("get", "/livez"),
     ("get", "/metrics"),
     ("get", "/openapi.json"),
     ("get", "/readyz"),
     ("post", "/v1/batch/deregister"),
     ("post", "/v1/batch/nodes"),
+    ("get", "/v1/events"),
     ("get", "/v1/nodes"),
     ("post", "/v1/nodes"),
     ("delete", "/v1/nodes/{node_id}"),
     ("get", "/v1/nodes/{node_id}"),
     ("put", "/v1/nodes/{node_id}"),
+    ("get", "/v1/summary"),
 ];
 
 async fn the_server_answers_the_document_that_is_checked_in(server: &TestServer) {

@@ -4,9 +4,13 @@
 //! else, and rows may hold what our API would refuse.
 
 mod decode;
+mod events;
 mod health;
 mod preflight;
 mod read;
+mod retention;
+mod status;
+mod summary;
 mod write;
 
 pub mod migrate;
@@ -21,9 +25,12 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Semaphore;
 
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
-use super::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, Store, StoreError};
-use crate::node::{DiscoveryQuery, Horizon, NodeKey, NodeRecord, Revision, Ttl};
+use super::{
+    DeregisterWrite, EventPage, Page, Pruned, RegisterWrite, Registered, Seen, Store, StoreError, Swept,
+};
+use crate::node::{DiscoveryQuery, EventQuery, Horizon, NodeKey, NodeRecord, Revision, Summary, Ttl};
 
+pub use events::{SCAN, SCAN_NODES};
 pub use preflight::NotReady;
 pub use read::DISCOVER;
 
@@ -149,6 +156,22 @@ impl Store for PostgresStore {
 
     async fn targets(&self, since: Option<Revision>) -> Result<Targets, StoreError> {
         Ok(health::targets(&self.pool, since).await?)
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Seen<EventPage>, StoreError> {
+        events::events(&self.pool, query, self.ttl).await
+    }
+
+    async fn summary(&self) -> Result<Seen<Summary>, StoreError> {
+        Ok(summary::summary(&self.pool, self.ttl).await?)
+    }
+
+    async fn prune_events(&self, holder: &str, retention: Duration) -> Result<Option<Pruned>, StoreError> {
+        retention::prune(&self.pool, holder, retention).await
+    }
+
+    async fn sweep_events(&self, holder: &str, after: Revision) -> Result<Option<Swept>, StoreError> {
+        retention::sweep(&self.pool, holder, after).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

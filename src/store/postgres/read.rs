@@ -4,6 +4,7 @@ use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{Postgres, Row as _, Transaction};
 
 use super::decode::{self, PgTimestamp};
+use super::status::{status_sql, ttl_sql};
 use crate::node::{ColumnText, DiscoveryQuery, Filter, Horizon, NodeKey, NodeRecord, Status, Ttl};
 use crate::store::{Page, PageBuilder, Seen};
 
@@ -26,8 +27,9 @@ SELECT GREATEST(newest.revision, s.pruned_through, 0) AS horizon, statement_time
 ";
 
 /// The newest events may have been deleted, but not without a trace.
-const HORIZON: &str = "
-SELECT GREATEST(newest.revision, s.pruned_through, 0) AS horizon, statement_timestamp() AS at,
+pub(super) const HORIZON: &str = "
+SELECT GREATEST(newest.revision, s.pruned_through, 0) AS horizon, COALESCE(s.pruned_through, 0) AS pruned_through,
+       statement_timestamp() AS at,
        s.served_until, s.outage_began, s.outage_ended
   FROM (SELECT max(revision) AS revision FROM node_events) newest LEFT JOIN onex_registry_state s ON TRUE";
 
@@ -36,15 +38,14 @@ SELECT GREATEST(newest.revision, s.pruned_through, 0) AS horizon, statement_time
 /// Parameters that are NULL ask for nothing. It is planned for each call with its parameters in sight (an unnamed
 /// statement has no generic plan), so such conditions cost nothing, and a selective one gets its index.
 #[doc(hidden)]
-pub const DISCOVER: &str = r#"
+pub const DISCOVER: &str = concat!(
+    r#"
 SELECT n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints::text, n.metadata::text,
        n.health_endpoint, n.last_heartbeat, n.registered_at, n.updated_at, n.ttl_seconds, n.maintenance,
        COALESCE((SELECT e.revision FROM node_events e
                   WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
                   ORDER BY e.revision DESC LIMIT 1), 0) AS revision
   FROM node_registrations n
- CROSS JOIN LATERAL (SELECT make_interval(secs => 0.000001)
-                            * GREATEST(COALESCE(n.ttl_seconds::float8 * 1000000, $12::bigint::float8), 0) AS ttl) ttl
  WHERE ($1::text IS NULL OR n.node_type = $1)
    AND ($2::text[] IS NULL OR n.node_type = ANY ($2))
    AND ($3::text[] IS NULL OR n.node_id = ANY ($3))
@@ -54,15 +55,13 @@ SELECT n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints
    AND ($7::text IS NULL OR n.node_id COLLATE "C" > $7)
    AND ($8::text IS NULL OR n.capabilities @> $8::text::jsonb)
    AND ($9::text IS NULL OR n.metadata @> $9::text::jsonb)
-   AND ($10::text[] IS NULL OR CASE
-            WHEN n.maintenance IS NOT NULL THEN 'maintenance'
-            WHEN n.last_heartbeat IS NULL THEN 'unknown'
-            WHEN n.last_heartbeat >= $11::timestamptz - ttl.ttl THEN 'healthy'
-            WHEN n.last_heartbeat >= $14::timestamptz - ttl.ttl AND $15::timestamptz >= $11::timestamptz - ttl.ttl THEN 'healthy'
-            ELSE 'stale' END = ANY ($10))
+   AND ($10::text[] IS NULL OR "#,
+    status_sql!("$11", "$12", "$14", "$15"),
+    r#" = ANY ($10))
  ORDER BY n.node_id COLLATE "C"
  LIMIT $13
-"#;
+"#
+);
 
 /// All versions there are, by jumping from one to the next in the index on `node_version`.
 const VERSIONS: &str = r"
@@ -78,7 +77,8 @@ SELECT node_version FROM version WHERE node_version IS NOT NULL
 
 /// A transaction, and unnamed statements in it: a pooler in transaction mode keeps those together. Its end frees the
 /// connection of a statement that hangs, which giving up on the answer doesn't.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '10s'";
+pub(super) const BEGIN: &str =
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '10s'";
 
 pub(super) async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin_with(BEGIN).await?;

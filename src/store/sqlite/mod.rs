@@ -3,8 +3,11 @@
 //! The file belongs to one server process, which is therefore its only writer: revisions are in commit order by
 //! themselves. WAL with `synchronous=FULL`: what is acknowledged survives a crash of the machine.
 
+mod events;
 mod health;
 mod read;
+mod retention;
+mod summary;
 mod targets;
 mod write;
 
@@ -25,9 +28,12 @@ use sqlx::{ConnectOptions as _, Row as _, Sqlite};
 use super::clock::Clock;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::migration::{Migration, SQLITE};
-use super::{DeregisterWrite, Page, RegisterWrite, Registered, Seen, Store, StoreError};
+use super::{
+    DeregisterWrite, EventPage, Page, Pruned, RegisterWrite, Registered, Seen, Store, StoreError, Swept,
+};
 use crate::node::{
-    Availability, DiscoveryQuery, Horizon, JsonText, NodeKey, NodeRecord, Outage, Revision, Timestamp, Ttl,
+    Availability, DiscoveryQuery, EventQuery, Horizon, JsonText, NodeKey, NodeRecord, Outage, Revision,
+    Summary, Timestamp, Ttl,
 };
 
 /// How many can read at once. Reading never waits for the writer (WAL).
@@ -211,6 +217,22 @@ impl Store for SqliteStore {
 
     async fn targets(&self, since: Option<Revision>) -> Result<Targets, StoreError> {
         targets::targets(&self.readers, since, &*self.clock).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Seen<EventPage>, StoreError> {
+        events::events(&self.readers, query, self.ttl, &*self.clock).await
+    }
+
+    async fn summary(&self) -> Result<Seen<Summary>, StoreError> {
+        Ok(summary::summary(&self.readers, self.ttl, &*self.clock).await?)
+    }
+
+    async fn prune_events(&self, _holder: &str, retention: Duration) -> Result<Option<Pruned>, StoreError> {
+        Ok(Some(retention::prune(&self.writer, retention, &*self.clock).await?))
+    }
+
+    async fn sweep_events(&self, _holder: &str, after: Revision) -> Result<Option<Swept>, StoreError> {
+        Ok(Some(retention::sweep(&self.writer, after).await?))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

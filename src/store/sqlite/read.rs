@@ -87,7 +87,7 @@ pub(super) async fn discover(
     result
 }
 
-async fn horizon(tx: &mut Transaction<'_, Sqlite>) -> Result<Revision, sqlx::Error> {
+pub(super) async fn horizon(tx: &mut Transaction<'_, Sqlite>) -> Result<Revision, sqlx::Error> {
     let newest: i64 = sqlx::query_scalar(HORIZON).fetch_one(&mut **tx).await?;
     Ok(Revision::new(newest).unwrap_or_default())
 }

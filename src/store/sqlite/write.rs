@@ -12,7 +12,7 @@ use crate::store::clock::Clock;
 use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
 
 /// Takes the write lock at once: a transaction that reads first and then writes could fail with BUSY.
-const BEGIN: &str = "BEGIN IMMEDIATE";
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 
 const PRESENT: &str = "
 SELECT n.*, COALESCE((SELECT max(e.revision) FROM node_events e

@@ -82,6 +82,12 @@ async fn every_answer_is_as_documented(server: &TestServer) {
     for _ in 0..2 {
         client.ask(&delete, &node("n"), "", &[]).await;
     }
+    for query in ["", "?kind=updated&node_id=n&limit=1", "?after=1000000", "?colour=red"] {
+        client.ask(&call("get", "/v1/events"), &format!("/v1/events{query}"), "", &[]).await;
+    }
+    for query in ["", "?colour=red"] {
+        client.ask(&call("get", "/v1/summary"), &format!("/v1/summary{query}"), "", &[]).await;
+    }
     for path in ["/livez", "/readyz", "/metrics", "/openapi.json"] {
         client.ask(&call("get", path), path, "", &[]).await;
     }
@@ -132,6 +138,19 @@ async fn a_record_and_a_result_have_all_their_fields_even_if_null(server: &TestS
     assert_eq!(keys(&record), expected("NodeRecord"));
     let page = server.get("/v1/nodes").await.json();
     assert_eq!((keys(&page), keys(&page["nodes"][0])), (expected("NodePage"), expected("NodeRecord")));
+    let events = server.get("/v1/events").await.json();
+    assert_eq!((keys(&events), keys(&events["events"][0])), (expected("EventPage"), expected("Event")));
+    let summary = server.get("/v1/summary").await.json();
+    assert_eq!(keys(&summary), expected("Summary"));
+    for (list, schema) in [
+        ("by_type", "TypeCount"),
+        ("by_type_and_version", "VersionCount"),
+        ("by_type_and_status", "TypeStatusCount"),
+    ] {
+        assert_eq!(keys(&summary[list][0]), expected(schema));
+    }
+    assert_eq!(keys(&summary["by_status"]), expected("StatusCounts"));
+    assert_eq!(keys(&summary["not_listed"]), expected("NotListed"));
     let batch = server.post("/v1/batch/nodes", r#"{"nodes":[1,{"node_id":"n","node_type":"effect"}]}"#).await;
     for result in batch.json()["results"].as_array().unwrap() {
         assert_eq!(keys(result), expected("RegistrationResult"));

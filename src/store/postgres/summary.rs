@@ -1,0 +1,49 @@
+//! Counting nodes in PostgreSQL.
+
+use futures_util::TryStreamExt as _;
+use sqlx::Row as _;
+use sqlx::postgres::PgPool;
+
+use super::decode::{self, PgTimestamp};
+use super::read::{BEGIN, HORIZON};
+use super::status::{status_sql, ttl_sql};
+use crate::node::{Status, Summary, SummaryBuilder, Ttl};
+use crate::store::Seen;
+
+const COUNT: &str = concat!(
+    "SELECT node_type, node_version, status, count(*) AS nodes
+       FROM (SELECT n.node_type, n.node_version, ",
+    status_sql!("$1", "$2", "$3", "$4"),
+    " AS status FROM node_registrations n) AS judged
+      GROUP BY node_type, node_version, status"
+);
+
+pub(super) async fn summary(pool: &PgPool, server_ttl: Ttl) -> Result<Seen<Summary>, sqlx::Error> {
+    // One snapshot for both statements.
+    let mut tx = pool.begin_with(BEGIN).await?;
+    let row = sqlx::query(HORIZON).persistent(false).fetch_one(&mut *tx).await?;
+    let horizon = decode::horizon(&row, server_ttl)?;
+    let revision = decode::revision(&row, "horizon")?;
+    let mut builder = SummaryBuilder::default();
+    let mut rows = sqlx::query(COUNT)
+        .persistent(false)
+        .bind(PgTimestamp(horizon.at))
+        .bind(server_ttl.micros())
+        .bind(horizon.outage.map(|outage| PgTimestamp(outage.began)))
+        .bind(horizon.outage.map(|outage| PgTimestamp(outage.ended)))
+        .fetch(&mut *tx);
+    while let Some(row) = rows.try_next().await? {
+        let status = Status::from_name(row.try_get("status")?);
+        let status = status.ok_or_else(|| decode::broken("a status that there isn't"))?;
+        let nodes: i64 = row.try_get("nodes")?;
+        builder.add(
+            row.try_get("node_type")?,
+            row.try_get("node_version")?,
+            status,
+            u64::try_from(nodes).unwrap_or_default(),
+        );
+    }
+    drop(rows);
+    tx.commit().await?;
+    Ok(Seen { value: builder.finish(), revision, horizon })
+}
