@@ -52,6 +52,15 @@ pub struct RawSettings {
         default_value = "15"
     )]
     self_preservation_percent: String,
+    /// How long events are kept in the audit trail, or `forever`
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_EVENT_RETENTION",
+        global = true,
+        value_name = "DURATION",
+        default_value = "7d"
+    )]
+    event_retention: String,
     /// How long a request may take before it is answered with 504
     #[arg(
         long,
@@ -130,6 +139,8 @@ pub struct Settings {
     pub expire_after: Option<Duration>,
     /// What share of the fleet turns stale at once before expiry pauses.
     pub self_preservation_percent: u8,
+    /// How long events are kept; `None`: for ever.
+    pub event_retention: Option<Duration>,
     /// How long a request may take.
     pub request_timeout: Duration,
     /// How long a body may take to arrive.
@@ -247,6 +258,15 @@ impl RawSettings {
                 percent(&self.self_preservation_percent),
                 15,
             ),
+            event_retention: match self.event_retention.as_str() {
+                "forever" => None,
+                text => Some(wrong.duration(
+                    "ONEX_REGISTRY_EVENT_RETENTION",
+                    text,
+                    Duration::from_secs(1),
+                    LONGEST_RETENTION,
+                )),
+            },
             request_timeout: wrong.duration(
                 "ONEX_REGISTRY_REQUEST_TIMEOUT",
                 &self.request_timeout,
@@ -279,6 +299,9 @@ impl RawSettings {
         if wrong.0.is_empty() { Ok(settings) } else { Err(BadSettings(wrong.0)) }
     }
 }
+
+/// A hundred years. Who means longer says `forever`.
+const LONGEST_RETENTION: Duration = Duration::from_secs(3_155_760_000);
 
 struct Wrong(Vec<String>);
 
@@ -419,6 +442,7 @@ mod tests {
             "--ttl=soon",
             "--expire-after=0s",
             "--self-preservation-percent=101",
+            "--event-retention=never",
             "--request-timeout=0s",
             "--database-connections=0",
             "--migrate=maybe",
@@ -434,6 +458,7 @@ mod tests {
             "ONEX_REGISTRY_TTL",
             "ONEX_REGISTRY_EXPIRE_AFTER",
             "ONEX_REGISTRY_SELF_PRESERVATION_PERCENT",
+            "ONEX_REGISTRY_EVENT_RETENTION",
             "ONEX_REGISTRY_REQUEST_TIMEOUT",
             "ONEX_REGISTRY_DATABASE_CONNECTIONS",
             "ONEX_REGISTRY_MIGRATE",
@@ -443,6 +468,21 @@ mod tests {
         ];
         assert_eq!(names, expected);
         assert!(!wrong.concat().contains("hunter2"));
+    }
+
+    #[test]
+    fn events_are_kept_for_a_while_or_for_ever() {
+        let retention = |text: &str| {
+            let argument = format!("--event-retention={text}");
+            check(&[argument.as_str()]).map(|settings| settings.event_retention)
+        };
+        let day = Duration::from_hours(24);
+        assert_eq!(check(&[]).unwrap().event_retention, Some(7 * day));
+        assert_eq!(retention("30d"), Ok(Some(30 * day)));
+        assert_eq!(retention("forever"), Ok(None));
+        for wrong in ["0", "0s", "off", "101years", "999ms"] {
+            assert!(retention(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
