@@ -50,6 +50,7 @@ impl Server {
             health: HealthSettings {
                 expire_after: settings.expire_after,
                 preservation_percent: settings.self_preservation_percent,
+                event_retention: settings.event_retention,
             },
             slow: settings.slow,
         }));

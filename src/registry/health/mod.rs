@@ -1,6 +1,7 @@
 //! The life of the fleet: one replica, the holder of a lease in the database, looks after it for all.
 
 mod preservation;
+mod retention;
 mod standing;
 mod sweep;
 
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::retention::Retention;
 use self::standing::{Follow, Report, Ticker};
 use self::sweep::Sweeper;
 use crate::metrics::Metrics;
@@ -28,6 +30,8 @@ pub struct HealthSettings {
     pub expire_after: Option<Duration>,
     /// Expiry pauses if more than so many in a hundred of those that were healthy one TTL ago are stale.
     pub preservation_percent: u8,
+    /// How long events are kept; `None`: for ever.
+    pub event_retention: Option<Duration>,
 }
 
 /// The tasks that look after the fleet. They begin at once, and end with [`Health::close`].
@@ -74,6 +78,17 @@ impl Health {
             stop: stop.clone(),
         };
         tasks.spawn(sweeper.run());
+        if let Some(keep) = settings.event_retention {
+            let retention = Retention {
+                store: Arc::clone(store),
+                metrics: Arc::clone(metrics),
+                replica: replica.clone(),
+                follow: Follow(standing.clone()),
+                keep,
+                stop: stop.clone(),
+            };
+            tasks.spawn(retention.run());
+        }
         tasks.close();
         Self { store: Arc::clone(store), replica, standing, tasks, stop }
     }
