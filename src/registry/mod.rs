@@ -5,6 +5,7 @@
 
 mod count;
 pub mod health;
+pub mod prober;
 mod rounds;
 
 use std::error::Error as _;
