@@ -156,7 +156,10 @@ async fn measure_once(sink: &Sink) -> anyhow::Result<()> {
     let failed = sink.failed.load(Ordering::Relaxed) - failed;
     let mut late = std::mem::take(&mut *sink.late.lock().unwrap_or_else(PoisonError::into_inner));
     late.sort_unstable();
-    let percentile = |part: usize| late.get((late.len() * part / 1000).min(late.len().saturating_sub(1)));
+    let percentile = |part: usize| {
+        let late = late.get((late.len() * part / 1000).min(late.len().saturating_sub(1)));
+        late.copied().unwrap_or_default()
+    };
     println!("  CPU: {:.2} of a core", cpu.as_secs_f64() / took.as_secs_f64());
     println!("  successes: {alive}, due {:.0}; failures: {failed}", 5_000.0 * took.as_secs_f64());
     println!("  lateness: p50 {:?}, p99 {:?}, max {:?}", percentile(500), percentile(990), percentile(1000));

@@ -35,10 +35,16 @@ pub(super) struct Schedule {
     early: usize,
     ids: HashMap<NodeKey, TargetId>,
     entries: HashMap<TargetId, Entry>,
-    healthy: BTreeSet<(Duration, TargetId)>,
-    failing: BTreeSet<(Duration, TargetId)>,
+    healthy: Queue,
+    /// Have failed once, and go before those that go on failing: where hundreds hang, a node that was only restarted
+    /// would else be stale before it is asked again.
+    failed_once: Queue,
+    failing: Queue,
     last_id: TargetId,
 }
+
+/// Who is due when.
+type Queue = BTreeSet<(Duration, TargetId)>;
 
 /// A node with one URL. With another URL it is another target, and what is known of the old one is forgotten.
 pub(super) type TargetId = u64;
@@ -80,8 +86,9 @@ impl Schedule {
             early: 0,
             ids: HashMap::new(),
             entries: HashMap::new(),
-            healthy: BTreeSet::new(),
-            failing: BTreeSet::new(),
+            healthy: Queue::new(),
+            failed_once: Queue::new(),
+            failing: Queue::new(),
             last_id: 0,
         }
     }
@@ -125,19 +132,20 @@ impl Schedule {
         self.ids.clear();
         self.entries.clear();
         self.healthy.clear();
+        self.failed_once.clear();
         self.failing.clear();
         self.early = 0;
     }
 
     /// When the next probe of a lane is due.
     pub(super) fn next_due(&self, lane: Lane) -> Option<Duration> {
-        self.queue(lane).first().map(|(due, _)| *due)
+        self.firsts(lane).map(|(due, _)| due).min()
     }
 
     /// The next probe of a lane, if it is due.
     pub(super) fn take(&mut self, lane: Lane, now: Duration) -> Option<Job> {
         loop {
-            let (due, id) = *self.queue(lane).first().filter(|(due, _)| *due <= now)?;
+            let (due, id) = self.firsts(lane).find(|(due, _)| *due <= now)?;
             self.unqueue(id);
             let entry = self.entries.get_mut(&id)?;
             // After a pause of the whole process everything is due at once, and goes back to its slots. Only once: if it
@@ -223,25 +231,35 @@ impl Schedule {
         self.interval.min(ttl / 3).max(MIN_INTERVAL)
     }
 
-    fn queue(&self, lane: Lane) -> &BTreeSet<(Duration, TargetId)> {
-        match lane {
-            Lane::Healthy => &self.healthy,
-            Lane::Failing => &self.failing,
+    /// The first of each queue of a lane, in the order in which the queues are served.
+    fn firsts(&self, lane: Lane) -> impl Iterator<Item = (Duration, TargetId)> {
+        let queues = match lane {
+            Lane::Healthy => [Some(&self.healthy), None],
+            Lane::Failing => [Some(&self.failed_once), Some(&self.failing)],
+        };
+        queues.into_iter().flatten().filter_map(|queue| queue.first().copied())
+    }
+
+    fn queue_of(&mut self, failures: usize) -> &mut Queue {
+        match failures {
+            0 => &mut self.healthy,
+            1 => &mut self.failed_once,
+            _ => &mut self.failing,
         }
     }
 
     fn queue_at(&mut self, id: TargetId, due: Duration) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.progress = Progress::Waiting { due };
-        let queue = if entry.failures == 0 { &mut self.healthy } else { &mut self.failing };
-        queue.insert((due, id));
+        let failures = entry.failures;
+        self.queue_of(failures).insert((due, id));
     }
 
     fn unqueue(&mut self, id: TargetId) {
         let Some(entry) = self.entries.get(&id) else { return };
         if let Progress::Waiting { due } = entry.progress {
-            let queue = if entry.failures == 0 { &mut self.healthy } else { &mut self.failing };
-            queue.remove(&(due, id));
+            let failures = entry.failures;
+            self.queue_of(failures).remove(&(due, id));
         }
     }
 }

@@ -157,6 +157,23 @@ fn when_there_is_too_much_to_do_each_has_its_turn() {
 }
 
 #[test]
+fn a_target_that_has_failed_once_does_not_stand_behind_those_that_hang() {
+    let interval = 10 * SECOND;
+    let mut schedule = schedule(interval);
+    schedule.replace(targets(1_000), NOW);
+    run(&mut schedule, NOW, NOW + 5 * interval, false);
+    // They are due again in the eighth interval.
+    schedule.set(target("restarted", "http://10.0.0.2/"), NOW + 6 * interval);
+    let due = schedule.next_due(Lane::Healthy).unwrap();
+    let restarted = schedule.take(Lane::Healthy, due).unwrap().id;
+    schedule.finish(restarted, false, due);
+    let due_again = schedule.next_due(Lane::Failing).unwrap();
+    let now = due_again.max(NOW + 7 * interval + interval / 4);
+    assert_eq!(schedule.take(Lane::Failing, now).map(|job| job.id), Some(restarted));
+    assert!(schedule.take(Lane::Failing, now).is_some(), "others are due as well");
+}
+
+#[test]
 fn a_probe_under_way_is_not_begun_again() {
     let mut schedule = schedule(SECOND);
     schedule.replace(targets(1), NOW);
