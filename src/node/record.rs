@@ -70,33 +70,6 @@ impl Status {
     }
 }
 
-/// What a status is derived from.
-#[derive(Debug, Clone, Copy)]
-pub struct Life {
-    /// Whether the node is out of service.
-    pub maintenance: bool,
-    /// Last sign of life; `None` if never seen alive.
-    pub last_heartbeat: Option<Timestamp>,
-    /// TTL in seconds; `None`: the server's.
-    pub ttl_seconds: Option<i64>,
-}
-
-impl Life {
-    /// The status, judged by a horizon. A heartbeat that is exactly one TTL old is still a sign of life.
-    #[must_use]
-    pub fn status(&self, horizon: &Horizon, server_ttl: Ttl) -> Status {
-        if self.maintenance {
-            return Status::Maintenance;
-        }
-        let ttl = self.ttl_seconds.map_or(server_ttl, Ttl::from_seconds);
-        match self.last_heartbeat {
-            None => Status::Unknown,
-            Some(heartbeat) if horizon.is_alive(heartbeat, ttl) => Status::Healthy,
-            Some(_) => Status::Stale,
-        }
-    }
-}
-
 /// A row of `node_registrations`, and the revision of its registration.
 ///
 /// Wide on purpose: a row that a foreign writer left is shown as it is, whatever our API would say to it.
@@ -134,12 +107,44 @@ impl NodeRecord {
     /// The status, judged by a horizon.
     #[must_use]
     pub fn status(&self, horizon: &Horizon, server_ttl: Ttl) -> Status {
+        self.life().status(horizon, server_ttl)
+    }
+
+    /// What the status is derived from.
+    #[must_use]
+    pub fn life(&self) -> Life {
         Life {
-            maintenance: self.maintenance.is_some(),
             last_heartbeat: self.last_heartbeat,
             ttl_seconds: self.ttl_seconds,
+            in_maintenance: self.maintenance.is_some(),
         }
-        .status(horizon, server_ttl)
+    }
+}
+
+/// Those columns of a node that its status is derived from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Last sign of life; `None` if never seen alive.
+    pub last_heartbeat: Option<Timestamp>,
+    /// TTL in seconds; `None`: the server's.
+    pub ttl_seconds: Option<i64>,
+    /// Whether the node is out of service.
+    pub in_maintenance: bool,
+}
+
+impl Life {
+    /// The status, judged by a horizon. A heartbeat that is exactly one TTL old is still a sign of life.
+    #[must_use]
+    pub fn status(&self, horizon: &Horizon, server_ttl: Ttl) -> Status {
+        if self.in_maintenance {
+            return Status::Maintenance;
+        }
+        let ttl = self.ttl_seconds.map_or(server_ttl, Ttl::from_seconds);
+        match self.last_heartbeat {
+            None => Status::Unknown,
+            Some(heartbeat) if horizon.is_alive(heartbeat, ttl) => Status::Healthy,
+            Some(_) => Status::Stale,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::fault::{Faults, Path, Place};
 use super::id::NodeId;
-use super::json::{self, Json, JsonObject};
+use super::json::{self, Json, JsonObject, read_string};
 
 /// `node_version` is a `VARCHAR(50)`.
 const MAX_VERSION_CHARS: usize = 50;
@@ -205,18 +205,6 @@ impl Registration {
 
 fn types() -> String {
     format!("one of {}", NodeType::ALL.map(NodeType::as_str).join(", "))
-}
-
-fn read_string(value: &RawValue, path: &Path<'_>, faults: &mut Faults) -> Option<String> {
-    if !value.get().starts_with('"') {
-        faults.at(path, format!("must be a string, not {}", Json::kind_of(value)));
-        return None;
-    }
-    let before = faults.count();
-    match Json::read(value, path, faults) {
-        Json::String(text) if faults.count() == before => Some(text),
-        _ => None,
-    }
 }
 
 fn read_id(value: &RawValue, path: &Path<'_>, faults: &mut Faults) -> Option<NodeId> {

@@ -143,6 +143,20 @@ impl fmt::Display for Json {
     }
 }
 
+/// A value from outside that must be a string. `None` if it is something else, or a string that the database can't
+/// hold.
+pub fn read_string(value: &RawValue, path: &Path<'_>, faults: &mut Faults) -> Option<String> {
+    if !value.get().starts_with('"') {
+        faults.at(path, format!("must be a string, not {}", Json::kind_of(value)));
+        return None;
+    }
+    let before = faults.count();
+    match Json::read(value, path, faults) {
+        Json::String(text) if faults.count() == before => Some(text),
+        _ => None,
+    }
+}
+
 fn write_string(text: &str, out: &mut String) {
     // Serializing a &str can't fail.
     out.push_str(&serde_json::to_string(text).unwrap_or_default());

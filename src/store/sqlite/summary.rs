@@ -42,7 +42,7 @@ pub(super) async fn summary(
 
 fn life(row: &SqliteRow) -> Result<Life, sqlx::Error> {
     Ok(Life {
-        maintenance: row.try_get("maintenance")?,
+        in_maintenance: row.try_get("maintenance")?,
         last_heartbeat: instant(row, "last_heartbeat")?,
         ttl_seconds: row.try_get("ttl_seconds")?,
     })
