@@ -2,8 +2,9 @@
 //!
 //! A row that somebody else holds is not waited for: the batch goes on without it, and the row goes a side way of its
 //! own, with its own time limit. There it takes turns with others like it, a few at a time, and is waited for a little
-//! at each turn: rows that are held for long don't keep all connections, nor all turns. A batch that fails for another
-//! reason is halved until the item that fails is alone.
+//! at each turn: rows that are held for long don't keep all connections, nor all turns. Many rows that are held are
+//! most likely those of another batch, which is about to commit: they are tried again together first. A batch that
+//! fails for another reason is halved until the item that fails is alone.
 
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const SEARCH: Duration = Duration::from_secs(10);
 /// The pause before a row is asked for again that was not to be had, though nobody made us wait for it.
 const PAUSE: Duration = Duration::from_millis(50);
+/// As many rows go the side way at once; more are tried again together, for half of the patience.
+const MANY: usize = 20;
 /// How often a batch is tried again because another transaction was faster.
 const MAX_RACES: u32 = 10;
 
@@ -80,7 +83,8 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
     turns: &Semaphore,
 ) -> Vec<Result<B::Done, StoreError>> {
     let mut results: Vec<Option<Result<B::Done, StoreError>>> = (0..length).map(|_| None).collect();
-    let mut contended = Vec::new();
+    // Those whose rows were skipped, and those that could only be waited for in vain.
+    let (mut skipped, mut contended) = (Vec::new(), Vec::new());
     let mut races = 0;
     let search_ends = Instant::now() + SEARCH;
     let mut parts =
@@ -91,7 +95,7 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
                 for (item, step) in part.iter().zip(steps) {
                     match step {
                         Step::Done(result) => results[*item] = Some(result),
-                        Step::Contended => contended.push(*item),
+                        Step::Contended => skipped.push(*item),
                     }
                 }
             }
@@ -126,6 +130,10 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
         }
     }
     let deadline = Instant::now() + PATIENCE;
+    match together(batch, skipped, &mut results, deadline - PATIENCE / 2).await {
+        Ok(skipped) => contended.extend(skipped),
+        Err(error) => return give_up(results, &error),
+    }
     let mut side_ways: FuturesUnordered<_> = contended
         .into_iter()
         .map(|item| async move { (item, wait_for(batch, item, turns, deadline).await) })
@@ -134,6 +142,37 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
         results[item] = Some(result);
     }
     give_up(results, &StoreError::Contended)
+}
+
+/// Many items whose rows another transaction holds, until few are left or the deadline has come. The rest is returned.
+async fn together<B: Batch>(
+    batch: &B,
+    mut skipped: Vec<usize>,
+    results: &mut [Option<Result<B::Done, StoreError>>],
+    deadline: Instant,
+) -> Result<Vec<usize>, StoreError> {
+    while skipped.len() > MANY && Instant::now() + PAUSE < deadline {
+        tokio::time::sleep(PAUSE).await;
+        let steps = match batch.attempt(&skipped, Patience::None).await {
+            Ok(steps) => steps,
+            Err(Undone::Raced) => continue,
+            Err(Undone::Stalled) => return Err(StoreError::Contended),
+            Err(Undone::Failed(error)) => match StoreError::from(error) {
+                error @ (StoreError::Unavailable(_) | StoreError::Full(_)) => return Err(error),
+                // Which of them fails, the side way finds out.
+                _ => break,
+            },
+        };
+        let mut still = Vec::new();
+        for (item, step) in skipped.into_iter().zip(steps) {
+            match step {
+                Step::Done(result) => results[item] = Some(result),
+                Step::Contended => still.push(item),
+            }
+        }
+        skipped = still;
+    }
+    Ok(skipped)
 }
 
 /// The results there are, and one error for the items that have none yet.
