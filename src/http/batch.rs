@@ -1,7 +1,5 @@
 //! Many nodes in one request.
 
-use std::collections::BTreeMap;
-
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
@@ -11,20 +9,18 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::body::{JsonBody, MAX_BATCH_BODY_BYTES, MAX_BODY_BYTES};
+use super::items::{Outcomes, list, no_parameters, read_ids, read_large};
 use super::nodes::NamedRegistrationBody;
 use super::observe::CorrelationId;
 use super::problem::{Problem, ProblemBody};
-use super::query_string::QueryString;
 use crate::node::fault::Path;
-use crate::node::json::{Elements, elements, fields};
+use crate::node::json::fields;
 use crate::node::registration::IdFrom;
-use crate::node::{Faults, Json as Value, NodeId, NodeKey, Precondition, Registration};
+use crate::node::{Faults, NodeId, Precondition, Registration};
 use crate::registry::{DeregisterWrite, RegisterWrite, Registered, RegistryError};
 
 /// The most items in a batch of registrations or deregistrations.
 const MAX_ITEMS: usize = 1_000;
-/// From this size on, a body is read on a thread that nobody waits for: it can take milliseconds.
-const LARGE_BODY_BYTES: usize = 64 * 1024;
 
 /// Nodes to register
 #[derive(Debug, serde::Deserialize, ToSchema)]
@@ -99,11 +95,7 @@ pub(super) async fn register(
     body: JsonBody<MAX_BATCH_BODY_BYTES>,
 ) -> Result<Response, Problem> {
     no_parameters(query.as_deref())?;
-    let items = if body.len() < LARGE_BODY_BYTES {
-        read_nodes(&body)?
-    } else {
-        tokio::task::spawn_blocking(move || read_nodes(&body)).await.map_err(|_| Problem::internal())??
-    };
+    let items = read_large(body, read_nodes).await?;
     let writes: Vec<RegisterWrite> = items
         .iter()
         .filter_map(|item| item.as_ref().ok())
@@ -165,7 +157,7 @@ struct BadItem {
 
 /// Reads the items, each for itself. What is wrong with the batch is a problem of all of it.
 fn read_nodes(body: &JsonBody<MAX_BATCH_BODY_BYTES>) -> Result<Vec<Result<Registration, BadItem>>, Problem> {
-    let found = list(body.json()?, "nodes")?;
+    let found = list(body.json()?, "nodes", MAX_ITEMS)?;
     let read_one = |item: &&RawValue| {
         let mut faults = Faults::at_most(Faults::OF_AN_ITEM);
         Registration::read(item, &Path::Root, IdFrom::Body, &mut faults)
@@ -221,103 +213,13 @@ pub(super) async fn deregister(
     body: JsonBody<MAX_BODY_BYTES>,
 ) -> Result<Response, Problem> {
     no_parameters(query.as_deref())?;
-    let ids = read_ids(body.json()?)?;
-    let asked = ids.len();
+    let ids = read_ids(body.json()?, MAX_ITEMS)?;
     let writes = ids.values().flatten().map(|node_id| DeregisterWrite {
         node_id: node_id.clone(),
         precondition: Precondition::None,
         origin: correlation_id.origin(),
     });
-    let mut outcomes = app.registry.deregister_all(writes.collect()).await.into_iter();
-    let (mut deregistered, mut unknown, mut failed) = (0, Vec::new(), None);
-    for (id, key) in ids {
-        // An id that the column can't hold is nobody's.
-        let outcome = match key {
-            Some(_) => outcomes.next().unwrap_or(Err(RegistryError::Interrupted)),
-            None => Err(RegistryError::NotFound),
-        };
-        match outcome {
-            Ok(()) => deregistered += 1,
-            Err(RegistryError::NotFound) => unknown.push(id),
-            Err(error) => {
-                let problem = Problem::from(error);
-                // A 507 says more than a 503, and a 500 more than a 422.
-                failed = failed.into_iter().chain([problem]).max_by_key(Problem::status);
-            }
-        }
-    }
-    match failed {
-        None => Ok(Json(DeregistrationResultsBody { deregistered, unknown }).into_response()),
-        Some(problem) => Err(problem.partly_done(deregistered + unknown.len(), asked)),
-    }
-}
-
-/// The ids of a batch, each once.
-fn read_ids(body: &RawValue) -> Result<BTreeMap<String, Option<NodeKey>>, Problem> {
-    let found = list(body, "node_ids")?;
-    let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
-    let mut ids = BTreeMap::new();
-    let root = Path::Root;
-    let at = root.member("node_ids");
-    for (index, item) in found.items.iter().enumerate() {
-        let place = at.element(index);
-        if let Ok(id) = serde_json::from_str::<String>(item.get()) {
-            let key = NodeKey::new(&*id);
-            ids.insert(id, key);
-            continue;
-        }
-        if item.get().starts_with('"') {
-            // Its text may be the id of another node, and it can't be repeated in an answer.
-            faults.at(&place, "must not contain a surrogate without its other half");
-        } else {
-            faults.at(&place, format!("must be a string, not {}", Value::kind_of(item)));
-        }
-    }
-    if faults.is_empty() { Ok(ids) } else { Err(Problem::faults(faults)) }
-}
-
-/// The list that a batch is: an object with one field, an array of 1 to [`MAX_ITEMS`].
-fn list<'b>(body: &'b RawValue, field: &'static str) -> Result<Elements<'b>, Problem> {
-    let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
-    let root = Path::Root;
-    let mut found = None;
-    match fields(body.get(), &root, &mut faults) {
-        None => faults.at(&root, format!("must be a JSON object with the field {field}")),
-        Some(given) => {
-            for (name, value) in given {
-                if name != field {
-                    faults.at(
-                        &root.member(&name),
-                        format!("is not a field of this call; the field is {field}"),
-                    );
-                } else if value.get().starts_with('[') {
-                    found = Some(elements(value.get(), MAX_ITEMS));
-                } else {
-                    faults.at(&root.member(field), "must be an array");
-                    return Err(Problem::faults(faults));
-                }
-            }
-            match &found {
-                None => faults.at(&root.member(field), "is required"),
-                Some(list) if list.count == 0 => faults.at(&root.member(field), "must not be empty"),
-                Some(list) if list.count > MAX_ITEMS => {
-                    faults.at(
-                        &root.member(field),
-                        format!("must have at most {MAX_ITEMS} items, not {}", list.count),
-                    );
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    match found {
-        Some(list) if faults.is_empty() => Ok(list),
-        _ => Err(Problem::faults(faults)),
-    }
-}
-
-fn no_parameters(query: Option<&str>) -> Result<(), Problem> {
-    let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
-    QueryString::read(query, &[], &mut faults);
-    if faults.is_empty() { Ok(()) } else { Err(Problem::faults(faults)) }
+    let outcomes = app.registry.deregister_all(writes.collect()).await;
+    let Outcomes { done, unknown } = Outcomes::of(ids, outcomes)?;
+    Ok(Json(DeregistrationResultsBody { deregistered: done.len(), unknown }).into_response())
 }

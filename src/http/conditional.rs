@@ -74,8 +74,8 @@ pub(super) fn of_registration(headers: &HeaderMap, faults: &mut Faults) -> Preco
     }
 }
 
-/// What a deregistration is conditional on.
-pub(super) fn of_deregistration(headers: &HeaderMap, faults: &mut Faults) -> Precondition {
+/// What a write to a node that has to be registered is conditional on.
+pub(super) fn of_existing(headers: &HeaderMap, faults: &mut Faults) -> Precondition {
     if headers.contains_key(header::IF_NONE_MATCH) {
         faults.add(Place::Header("If-None-Match"), "is not for this call; If-Match is");
     }

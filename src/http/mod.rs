@@ -9,6 +9,9 @@ mod consistency;
 mod discover;
 mod events;
 mod headers;
+mod heartbeats;
+mod items;
+mod maintenance;
 mod metrics;
 mod nodes;
 mod observe;
@@ -28,7 +31,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderName, Method, StatusCode, header};
 use axum::response::IntoResponse as _;
-use axum::routing::put;
+use axum::routing::{post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
@@ -87,10 +90,15 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(nodes::register, nodes::get, nodes::deregister))
         // The same for the empty id, which no node can register with, but a plain SQL writer can leave behind.
         .route("/v1/nodes/", put(nodes::register).get(nodes::get).delete(nodes::deregister))
+        .route("/v1/nodes//heartbeat", post(heartbeats::heartbeat))
+        .route("/v1/nodes//maintenance", put(maintenance::begin).delete(maintenance::end))
         .routes(routes!(nodes::register_with_id_in_body, discover::discover))
+        .routes(routes!(heartbeats::heartbeat))
+        .routes(routes!(maintenance::begin, maintenance::end))
         // Fleets.
         .routes(routes!(batch::register))
         .routes(routes!(batch::deregister))
+        .routes(routes!(heartbeats::heartbeats))
         // What has happened, and what there is.
         .routes(routes!(events::list))
         .routes(routes!(summary::summarize))

@@ -263,7 +263,7 @@ pub(super) async fn deregister(
 ) -> Result<StatusCode, Problem> {
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
     QueryString::read(query.as_deref(), &[], &mut faults);
-    let precondition = conditional::of_deregistration(&headers, &mut faults);
+    let precondition = conditional::of_existing(&headers, &mut faults);
     if !faults.is_empty() {
         return Err(Problem::faults(faults));
     }

@@ -159,7 +159,8 @@ fn complete_operation(path: &str, operation: &mut Operation) {
 }
 
 fn writes(operation_id: &str) -> bool {
-    operation_id.starts_with("register") || operation_id.starts_with("deregister")
+    ["register", "deregister", "heartbeat"].iter().any(|verb| operation_id.starts_with(verb))
+        || operation_id.ends_with("Maintenance")
 }
 
 fn problem(status: &str, description: &str) -> RefOr<Response> {

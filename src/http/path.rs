@@ -17,8 +17,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        // No plain segment of a path is empty, but a row may have the empty id.
-        if parts.uri.path().ends_with('/') {
+        // A row may have the empty id. No other segment of a route is empty.
+        if parts.uri.path().ends_with('/') || parts.uri.path().contains("//") {
             return Ok(Self(String::new()));
         }
         if !is_percent_encoded(parts.uri.path()) {

@@ -170,6 +170,11 @@ impl Problem {
         Self::new(&NODE_NOT_FOUND, "no node is registered with this id")
     }
 
+    /// For a node that believes to be registered.
+    pub(super) fn register_again() -> Self {
+        Self::new(&NODE_NOT_FOUND, "no node is registered with this id: register it again")
+    }
+
     pub(super) fn unknown_path() -> Self {
         Self::new(&UNKNOWN_PATH, "the paths are listed in /openapi.json; an id in a path is percent-encoded")
     }

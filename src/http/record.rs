@@ -94,7 +94,8 @@ impl<'a> RecordBody<'a> {
     }
 }
 
-#[derive(Debug)]
+/// An instant as it is shown.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Shown(pub(super) Timestamp);
 
 impl Serialize for Shown {

@@ -1,7 +1,7 @@
 //! What became of writes, as the metrics count it.
 
-use crate::metrics::{DeregistrationOutcome, Metrics, RegistrationOutcome};
-use crate::store::{Registered, StoreError};
+use crate::metrics::{DeregistrationOutcome, HeartbeatSource, Metrics, RegistrationOutcome};
+use crate::store::{Heartbeat, Registered, StoreError};
 
 pub(super) fn registrations(metrics: &Metrics, results: &[Result<Registered, StoreError>]) {
     for result in results {
@@ -23,6 +23,14 @@ pub(super) fn deregistrations(metrics: &Metrics, results: &[Result<(), StoreErro
             Err(_) => DeregistrationOutcome::Failed,
         });
     }
+}
+
+/// Those that clients sent.
+pub(super) fn heartbeats(metrics: &Metrics, results: &[Result<Heartbeat, StoreError>]) {
+    let noted = results.iter().filter(|result| result.is_ok()).count();
+    let unknown = results.iter().filter(|result| matches!(result, Err(StoreError::NotFound))).count();
+    metrics.life.heartbeats(HeartbeatSource::Client, noted as u64);
+    metrics.life.heartbeats_unknown(unknown as u64);
 }
 
 /// Whether somebody's condition or rule was against it, and nothing is wrong with the database.

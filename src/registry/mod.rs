@@ -7,6 +7,7 @@ mod count;
 pub mod health;
 pub mod prober;
 mod rounds;
+mod writes;
 
 use std::error::Error as _;
 use std::mem::discriminant;
@@ -16,13 +17,14 @@ use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
 use self::health::{Health, HealthSettings, Standing};
-use self::rounds::Rounds;
 use crate::metrics::Metrics;
 use crate::node::{DiscoveryQuery, EventQuery, Horizon, NodeKey, NodeRecord, Status, Summary, Ttl};
 use crate::store::Store;
 
+pub use self::writes::SignOfLife;
 pub use crate::store::{
-    DeregisterWrite, EventPage, Page, RegisterWrite, Registered, Seen, StoreError as RegistryError,
+    DeregisterWrite, EventPage, Maintained, MaintenanceWrite, Page, RegisterWrite, Registered, Seen,
+    StoreError as RegistryError,
 };
 
 /// What a registry is made of.
@@ -65,59 +67,6 @@ impl Registry {
             writes: TaskTracker::new(),
             health,
         }
-    }
-
-    /// Registers one node (upsert).
-    ///
-    /// # Errors
-    /// See [`RegistryError`].
-    pub async fn register(&self, write: RegisterWrite) -> Result<Registered, RegistryError> {
-        first(self.register_all(vec![write]).await)
-    }
-
-    /// Registers nodes, one result per item, in order. The same id twice is applied in that order.
-    pub async fn register_all(&self, batch: Vec<RegisterWrite>) -> Vec<Result<Registered, RegistryError>> {
-        let store = Arc::clone(&self.store);
-        let length = batch.len();
-        // Counted by the task: what is written counts, even if nobody waits for it any more.
-        let metrics = Arc::clone(&self.metrics);
-        self.write("register", length, async move {
-            let mut rounds = Rounds::of(batch, |write| write.registration.node_id.key().clone());
-            while let Some(round) = rounds.next() {
-                let results = store.register(&round.items).await;
-                rounds.record(round, results);
-            }
-            let results = rounds.results();
-            count::registrations(&metrics, &results);
-            results
-        })
-        .await
-    }
-
-    /// Removes one node.
-    ///
-    /// # Errors
-    /// See [`RegistryError`].
-    pub async fn deregister(&self, write: DeregisterWrite) -> Result<(), RegistryError> {
-        first(self.deregister_all(vec![write]).await)
-    }
-
-    /// Removes nodes, one result per item, in order.
-    pub async fn deregister_all(&self, batch: Vec<DeregisterWrite>) -> Vec<Result<(), RegistryError>> {
-        let store = Arc::clone(&self.store);
-        let length = batch.len();
-        let metrics = Arc::clone(&self.metrics);
-        self.write("deregister", length, async move {
-            let mut rounds = Rounds::of(batch, |write| write.node_id.clone());
-            while let Some(round) = rounds.next() {
-                let results = store.deregister(&round.items).await;
-                rounds.record(round, results);
-            }
-            let results = rounds.results();
-            count::deregistrations(&metrics, &results);
-            results
-        })
-        .await
     }
 
     /// One node, as the database has it now.
@@ -180,20 +129,6 @@ impl Registry {
         self.store.close().await;
     }
 
-    async fn write<T: Send + 'static>(
-        &self,
-        operation: &'static str,
-        length: usize,
-        work: impl Future<Output = Vec<Result<T, RegistryError>>> + Send + 'static,
-    ) -> Vec<Result<T, RegistryError>> {
-        let results = self.watched(operation, self.writes.spawn(work)).await.unwrap_or_else(|error| {
-            tracing::error!(operation, %error, "a write ended without an answer");
-            (0..length).map(|_| Err(RegistryError::Interrupted)).collect()
-        });
-        report(operation, results.iter().filter_map(|result| result.as_ref().err()));
-        results
-    }
-
     async fn read<T>(
         &self,
         operation: &'static str,
@@ -248,9 +183,4 @@ fn reason(error: &RegistryError) -> String {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     }
-}
-
-/// The result of a batch of one.
-fn first<T>(mut results: Vec<Result<T, RegistryError>>) -> Result<T, RegistryError> {
-    results.pop().unwrap_or(Err(RegistryError::Interrupted))
 }

@@ -21,8 +21,8 @@ pub use retention::{Pruned, Swept};
 
 use self::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use crate::node::{
-    DiscoveryQuery, EventQuery, Horizon, NodeKey, NodeRecord, Origin, Precondition, Registration, Revision,
-    Summary,
+    DiscoveryQuery, EventQuery, Horizon, Life, NodeKey, NodeRecord, Origin, Precondition, Reason,
+    Registration, Revision, Summary,
 };
 
 /// Where registrations are kept.
@@ -36,6 +36,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes nodes, one result per item, in order. A node that isn't there is [`StoreError::NotFound`].
     async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>>;
+
+    /// Notes a sign of life of nodes, one result per id, in order, and changes nothing else of them. A node that isn't
+    /// there is [`StoreError::NotFound`].
+    async fn heartbeat(&self, ids: &[NodeKey]) -> Vec<Result<Heartbeat, StoreError>>;
+
+    /// Takes nodes out of service and puts them back, one result per item, in order. A node that isn't there is
+    /// [`StoreError::NotFound`].
+    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Vec<Result<Maintained, StoreError>>;
 
     /// One node.
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError>;
@@ -127,6 +135,37 @@ pub struct DeregisterWrite {
 pub struct Registered {
     /// Whether the node was not registered before.
     pub created: bool,
+    /// The node as it is now.
+    pub record: NodeRecord,
+    /// What its status is judged by.
+    pub horizon: Horizon,
+}
+
+/// A sign of life that was noted.
+#[derive(Debug, Clone, Copy)]
+pub struct Heartbeat {
+    /// The node's life as it is now. A later sign of life than this one stays what it is.
+    pub life: Life,
+    /// What its status is judged by. The sign of life is of that instant.
+    pub horizon: Horizon,
+}
+
+/// A node to take out of service, or to put back.
+#[derive(Debug, Clone)]
+pub struct MaintenanceWrite {
+    /// Which one.
+    pub node_id: NodeKey,
+    /// Why it is taken out of service; `None`: it is put back.
+    pub reason: Option<Reason>,
+    /// What must hold of the present registration.
+    pub precondition: Precondition,
+    /// For the audit trail.
+    pub origin: Origin,
+}
+
+/// A node that is out of service, or back, as was asked.
+#[derive(Debug, Clone)]
+pub struct Maintained {
     /// The node as it is now.
     pub record: NodeRecord,
     /// What its status is judged by.

@@ -16,6 +16,8 @@ mod conditional;
 mod discover;
 mod everywhere;
 mod health;
+mod heartbeats;
+mod maintenance;
 mod metrics;
 mod migrations;
 mod nodes;

@@ -16,12 +16,13 @@ mod examples;
 on_both_stores!(the_server_answers_the_document_that_is_checked_in, a_path_has_the_methods_of_the_document);
 
 /// Every call of the API. A new route is documented, and named here.
-const OPERATIONS: [(&str, &str); 13] = [
+const OPERATIONS: [(&str, &str); 17] = [
     ("get", "/livez"),
     ("get", "/metrics"),
     ("get", "/openapi.json"),
     ("get", "/readyz"),
     ("post", "/v1/batch/deregister"),
+    ("post", "/v1/batch/heartbeats"),
     ("post", "/v1/batch/nodes"),
     ("get", "/v1/events"),
     ("get", "/v1/nodes"),
@@ -29,6 +30,9 @@ const OPERATIONS: [(&str, &str); 13] = [
     ("delete", "/v1/nodes/{node_id}"),
     ("get", "/v1/nodes/{node_id}"),
     ("put", "/v1/nodes/{node_id}"),
+    ("post", "/v1/nodes/{node_id}/heartbeat"),
+    ("delete", "/v1/nodes/{node_id}/maintenance"),
+    ("put", "/v1/nodes/{node_id}/maintenance"),
     ("get", "/v1/summary"),
 ];
 

@@ -26,7 +26,8 @@ use tokio::sync::Semaphore;
 
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::{
-    DeregisterWrite, EventPage, Page, Pruned, RegisterWrite, Registered, Seen, Store, StoreError, Swept,
+    DeregisterWrite, EventPage, Heartbeat, Maintained, MaintenanceWrite, Page, Pruned, RegisterWrite,
+    Registered, Seen, Store, StoreError, Swept,
 };
 use crate::node::{DiscoveryQuery, EventQuery, Horizon, NodeKey, NodeRecord, Revision, Summary, Ttl};
 
@@ -110,6 +111,14 @@ impl Store for PostgresStore {
 
     async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>> {
         write::deregister(&self.pool, &self.turns, batch).await
+    }
+
+    async fn heartbeat(&self, ids: &[NodeKey]) -> Vec<Result<Heartbeat, StoreError>> {
+        write::heartbeat(&self.pool, &self.turns, ids, self.ttl).await
+    }
+
+    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Vec<Result<Maintained, StoreError>> {
+        write::set_maintenance(&self.pool, &self.turns, batch, self.ttl).await
     }
 
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {

@@ -29,7 +29,8 @@ use super::clock::Clock;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::migration::{Migration, SQLITE};
 use super::{
-    DeregisterWrite, EventPage, Page, Pruned, RegisterWrite, Registered, Seen, Store, StoreError, Swept,
+    DeregisterWrite, EventPage, Heartbeat, Maintained, MaintenanceWrite, Page, Pruned, RegisterWrite,
+    Registered, Seen, Store, StoreError, Swept,
 };
 use crate::node::{
     Availability, DiscoveryQuery, EventQuery, Horizon, JsonText, NodeKey, NodeRecord, Outage, Revision,
@@ -172,6 +173,14 @@ impl Store for SqliteStore {
 
     async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>> {
         write::deregister(&self.writer, batch, &*self.clock, self.ttl).await
+    }
+
+    async fn heartbeat(&self, ids: &[NodeKey]) -> Vec<Result<Heartbeat, StoreError>> {
+        write::heartbeat(&self.writer, ids, &*self.clock, self.ttl).await
+    }
+
+    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Vec<Result<Maintained, StoreError>> {
+        write::set_maintenance(&self.writer, batch, &*self.clock, self.ttl).await
     }
 
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {

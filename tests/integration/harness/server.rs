@@ -5,6 +5,7 @@ use onex_registry::config::{RawSettings, Settings};
 use onex_registry::server::Server;
 use reqwest::{Method, StatusCode, header};
 use serde_json::Value;
+use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -84,6 +85,12 @@ impl TestServer {
         self.client = reqwest::Client::new();
         let running = self.running.take().unwrap();
         running.await.unwrap().expect("the server stops without cutting off a request");
+    }
+
+    /// The SQLite file of a server that was started with one of its own, as another hand opens it.
+    pub(crate) async fn open_sqlite(&self) -> SqliteConnection {
+        let file = self.folder.as_ref().unwrap().path().join("registry.db");
+        SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap()
     }
 
     /// A request to a path, which is sent as it is given.

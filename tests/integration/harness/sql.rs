@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::TestServer;
 use sqlx::{AssertSqlSafe, Decode, PgConnection, Postgres, Row as _, Type};
 
 /// The upsert of a writer that knows only the ten columns: all are set but `registered_at` and `last_heartbeat`.
@@ -46,6 +47,14 @@ pub(crate) async fn run(connection: &mut PgConnection, statements: impl Into<Str
     let statements = statements.into();
     if let Err(error) = sqlx::raw_sql(AssertSqlSafe(statements.clone())).execute(connection).await {
         panic!("{statements}: {error}");
+    }
+}
+
+/// A statement of another hand in a server's own database, as each of the stores takes it.
+pub(crate) async fn run_on(server: &TestServer, postgres: &'static str, sqlite: &'static str) {
+    match &server.database {
+        Some(database) => run(&mut database.connect().await, postgres).await,
+        None => drop(sqlx::raw_sql(sqlite).execute(&mut server.open_sqlite().await).await.unwrap()),
     }
 }
 

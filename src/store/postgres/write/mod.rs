@@ -6,7 +6,9 @@
 
 pub(super) mod batch;
 mod events;
+mod heartbeat;
 pub(super) mod lock;
+mod maintenance;
 mod upsert;
 
 use std::collections::HashSet;
@@ -22,6 +24,9 @@ pub(super) use self::events::{Events, record};
 use self::lock::{begin, revisions};
 use crate::node::{EventKind, Precondition, Ttl};
 use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
+
+pub(super) use self::heartbeat::heartbeat;
+pub(super) use self::maintenance::set_maintenance;
 
 const DELETE: &str = "DELETE FROM node_registrations WHERE node_id = ANY ($1) RETURNING node_id";
 

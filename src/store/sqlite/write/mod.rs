@@ -1,5 +1,8 @@
 //! Writing to SQLite: one writer, one transaction per batch.
 
+mod heartbeat;
+mod maintenance;
+
 use futures_util::future::BoxFuture;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
@@ -10,6 +13,9 @@ use crate::node::{
 };
 use crate::store::clock::Clock;
 use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
+
+pub(super) use self::heartbeat::heartbeat;
+pub(super) use self::maintenance::set_maintenance;
 
 /// Takes the write lock at once: a transaction that reads first and then writes could fail with BUSY.
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";

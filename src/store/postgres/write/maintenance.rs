@@ -1,0 +1,150 @@
+//! Taking nodes out of service, and putting them back.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use sqlx::postgres::PgPool;
+use sqlx::{Postgres, Row as _, Transaction};
+use tokio::sync::Semaphore;
+
+use super::batch::{Batch, Patience, Step, Undone, run};
+use super::events::{Events, record};
+use super::lock::{self, begin};
+use super::swallowed;
+use crate::node::{EventKind, Reason, Ttl};
+use crate::store::postgres::decode;
+use crate::store::{Maintained, MaintenanceWrite, StoreError};
+
+/// In a statement after the one that locked the rows, so that it sees what the lock waited for.
+const PRESENT: &str = "
+SELECT n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints::text, n.metadata::text,
+       n.health_endpoint, n.last_heartbeat, n.registered_at, n.updated_at, n.ttl_seconds, n.maintenance,
+       COALESCE((SELECT e.revision FROM node_events e
+                  WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
+                  ORDER BY e.revision DESC LIMIT 1), 0) AS revision,
+       statement_timestamp() AS at, g.served_until, g.outage_began, g.outage_ended
+  FROM node_registrations n LEFT JOIN onex_registry_state g ON TRUE
+ WHERE n.node_id = ANY ($1)";
+
+/// Only rows that are locked already, so the order of the plan is of no matter.
+const SET: &str = "
+UPDATE node_registrations n SET maintenance = i.reason
+  FROM unnest($1::text[], $2::text[]) AS i (node_id, reason)
+ WHERE n.node_id = i.node_id
+RETURNING n.node_id, n.maintenance";
+
+pub(in crate::store::postgres) async fn set_maintenance(
+    pool: &PgPool,
+    turns: &Semaphore,
+    batch: &[MaintenanceWrite],
+    server_ttl: Ttl,
+) -> Vec<Result<Maintained, StoreError>> {
+    run(&Maintaining { pool, batch, server_ttl }, batch.len(), turns).await
+}
+
+struct Maintaining<'a> {
+    pool: &'a PgPool,
+    batch: &'a [MaintenanceWrite],
+    server_ttl: Ttl,
+}
+
+#[async_trait]
+impl Batch for Maintaining<'_> {
+    type Done = Maintained;
+
+    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<Maintained>>, Undone> {
+        let writes: Vec<&MaintenanceWrite> = items.iter().map(|item| &self.batch[*item]).collect();
+        let ids: Vec<&str> = writes.iter().map(|write| write.node_id.as_str()).collect();
+        let mut tx = begin(self.pool, patience).await?;
+        let locked = lock::to_update(&mut tx, &ids, patience).await?;
+        let mut present = present(&mut tx, &ids, self.server_ttl).await?;
+
+        let verdict = |(write, id): (&&MaintenanceWrite, &&str)| match present.get(*id) {
+            Some(_) if !locked.contains(*id) => Some(Step::Contended),
+            node => {
+                let revision = node.map(|node| node.record.revision);
+                if !write.precondition.holds(revision) {
+                    Some(Step::Done(Err(StoreError::PreconditionFailed { present: revision })))
+                } else if node.is_none() {
+                    Some(Step::Done(Err(StoreError::NotFound)))
+                } else {
+                    None
+                }
+            }
+        };
+        let verdicts: Vec<Option<Step<Maintained>>> = writes.iter().zip(&ids).map(verdict).collect();
+        let changes: Vec<&MaintenanceWrite> = writes
+            .iter()
+            .zip(&verdicts)
+            .filter(|(write, verdict)| verdict.is_none() && changes(write, &present))
+            .map(|(write, _)| *write)
+            .collect();
+        let mut stored = set(&mut tx, &changes).await?;
+
+        let mut events = Events::default();
+        let mut numbered = Vec::new();
+        for write in &changes {
+            let id = write.node_id.as_str();
+            let node = present.get_mut(id);
+            if let (Some(node), Some(maintenance)) = (node, stored.get(id))
+                && node.record.maintenance != *maintenance
+            {
+                node.record.maintenance.clone_from(maintenance);
+                events.add(id, EventKind::Maintenance, "", &write.origin);
+                numbered.push(id);
+            }
+        }
+        let revisions = record(&mut tx, &events).await?;
+        tx.commit().await?;
+
+        for (id, revision) in numbered.into_iter().zip(revisions) {
+            if let Some(node) = present.get_mut(id) {
+                node.record.revision = revision;
+            }
+        }
+        for write in changes {
+            if stored.remove(write.node_id.as_str()).is_none() {
+                present.remove(write.node_id.as_str());
+            }
+        }
+        let step = |(id, verdict): (&str, Option<Step<Maintained>>)| {
+            verdict.unwrap_or_else(|| Step::Done(present.remove(id).ok_or_else(swallowed)))
+        };
+        Ok(ids.into_iter().zip(verdicts).map(step).collect())
+    }
+}
+
+fn changes(write: &MaintenanceWrite, present: &HashMap<String, Maintained>) -> bool {
+    let present = present.get(write.node_id.as_str()).and_then(|node| node.record.maintenance.as_deref());
+    present != write.reason.as_ref().map(Reason::as_str)
+}
+
+async fn present(
+    tx: &mut Transaction<'_, Postgres>,
+    ids: &[&str],
+    server_ttl: Ttl,
+) -> Result<HashMap<String, Maintained>, sqlx::Error> {
+    let rows = sqlx::query(PRESENT).persistent(false).bind(ids).fetch_all(&mut **tx).await?;
+    let node = |row| {
+        let node = Maintained { record: decode::record(row)?, horizon: decode::horizon(row, server_ttl)? };
+        Ok((node.record.node_id.as_str().to_owned(), node))
+    };
+    rows.iter().map(node).collect()
+}
+
+/// The reasons as they are stored now. What is missing, a trigger of the user's own has swallowed.
+async fn set(
+    tx: &mut Transaction<'_, Postgres>,
+    writes: &[&MaintenanceWrite],
+) -> Result<HashMap<String, Option<String>>, sqlx::Error> {
+    if writes.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query(SET)
+        .persistent(false)
+        .bind(writes.iter().map(|write| write.node_id.as_str()).collect::<Vec<_>>())
+        .bind(writes.iter().map(|write| write.reason.as_ref().map(Reason::as_str)).collect::<Vec<_>>())
+        .fetch_all(&mut **tx)
+        .await?;
+    rows.iter().map(|row| Ok((row.try_get("node_id")?, row.try_get("maintenance")?))).collect()
+}
