@@ -149,16 +149,18 @@ const TYPES: [&str; 4] = ["effect", "compute", "reducer", "orchestrator"];
 struct Registration {
     id: &'static str,
     alive: bool,
+    maintenance: bool,
     body: String,
 }
 
 fn registration() -> impl Strategy<Value = Registration> {
     let id = select(&IDS[..]);
     let (node_type, version) = (select(&TYPES[..]), select(&VERSIONS[..]));
-    (id, node_type, version, object_text(), object_text(), any::<bool>()).prop_map(
-        |(id, node_type, version, capabilities, metadata, alive)| Registration {
+    (id, node_type, version, object_text(), object_text(), any::<bool>(), prop::bool::weighted(0.2)).prop_map(
+        |(id, node_type, version, capabilities, metadata, alive, maintenance)| Registration {
             id,
             alive,
+            maintenance,
             // Not by way of a JSON value: the spelling is part of the case.
             body: format!(
                 r#"{{"node_type":"{node_type}","node_version":"{version}","capabilities":{capabilities},"metadata":{metadata}}}"#
@@ -240,13 +242,19 @@ fn both_stores_answer_alike() {
             for server in [&postgres, &sqlite] {
                 assert_eq!(server.post("/v1/batch/deregister", &everybody).await.status, 200);
             }
-            for Registration { id, alive, body } in &fleet {
+            for Registration { id, alive, maintenance, body } in &fleet {
                 let path = format!("{}?alive={alive}", crate::harness::node(id));
                 let (ours, theirs) = (postgres.put(&path, body).await, sqlite.put(&path, body).await);
                 prop_assert_eq!(ours.status, theirs.status, "{} {}", body, theirs.text);
                 prop_assert!(ours.status < 300, "{}", ours.text);
                 let (ours, theirs) = (ours.json(), theirs.json());
                 prop_assert_eq!(ours["capabilities"].to_string(), theirs["capabilities"].to_string());
+                if *maintenance {
+                    let path = format!("{}/maintenance", crate::harness::node(id));
+                    for server in [&postgres, &sqlite] {
+                        prop_assert_eq!(server.put(&path, json!({"reason": id})).await.status, 200);
+                    }
+                }
             }
             for query in &queries {
                 let (ours, theirs) = (find(&postgres, query).await, find(&sqlite, query).await);
@@ -269,7 +277,7 @@ fn random_queries_do_find_something() {
     let found = RefCell::new((0, 0));
     holds(10, &(vec(registration(), 10), vec(query(), 25)), |(fleet, queries)| {
         runtime.block_on(async {
-            for Registration { id, alive, body } in &fleet {
+            for Registration { id, alive, body, .. } in &fleet {
                 server.put(&format!("{}?alive={alive}", crate::harness::node(id)), body).await;
             }
             for query in &queries {

@@ -15,11 +15,13 @@ on_both_stores!(
     hostile_names_are_echoed_only_sanitized,
 );
 
-const WITH_BODY: [(reqwest::Method, &str); 4] = [
+const WITH_BODY: [(reqwest::Method, &str); 6] = [
     (reqwest::Method::PUT, "/v1/nodes/victim"),
     (reqwest::Method::POST, "/v1/nodes"),
     (reqwest::Method::POST, "/v1/batch/nodes"),
     (reqwest::Method::POST, "/v1/batch/deregister"),
+    (reqwest::Method::POST, "/v1/batch/heartbeats"),
+    (reqwest::Method::PUT, "/v1/nodes/victim/maintenance"),
 ];
 
 async fn a_body_that_is_not_json_in_utf_8_is_malformed(server: &TestServer) {

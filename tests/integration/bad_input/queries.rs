@@ -188,6 +188,10 @@ async fn only_discovery_takes_the_parameters_of_discovery(server: &TestServer) {
             server.delete(&format!("{VICTIM}?{query}")).await,
             server.post(&format!("/v1/batch/nodes?{query}"), &nodes).await,
             server.post(&format!("/v1/batch/deregister?{query}"), json!({"node_ids": ["victim"]})).await,
+            server.post(&format!("/v1/batch/heartbeats?{query}"), json!({"node_ids": ["victim"]})).await,
+            server.post(&format!("{VICTIM}/heartbeat?{query}"), "").await,
+            server.put(&format!("{VICTIM}/maintenance?{query}"), json!({"reason": "x"})).await,
+            server.delete(&format!("{VICTIM}/maintenance?{query}")).await,
         ] {
             assert_eq!(answer.problem(400, "invalid-request"), [place.as_str()], "{query}");
         }

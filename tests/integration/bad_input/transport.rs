@@ -18,7 +18,7 @@ const GOOD: &str = r#"{"node_type":"effect"}"#;
 async fn a_body_must_be_sent_as_json_in_utf_8(server: &TestServer) {
     register_victim(server).await;
     let before = server.everything().await;
-    for path in ["/v1/nodes", "/v1/batch/nodes", "/v1/batch/deregister"] {
+    for path in ["/v1/nodes", "/v1/batch/nodes", "/v1/batch/deregister", "/v1/batch/heartbeats"] {
         let untyped = Answer::of(server.request(Method::POST, path).body(GOOD)).await;
         untyped.problem(415, "unsupported-media-type");
     }
@@ -67,7 +67,9 @@ async fn a_body_of_two_mebibytes_is_read_and_a_larger_one_is_not(server: &TestSe
         for path in ["/v1/nodes", "/v1/batch/deregister"] {
             server.post(path, &body).await.problem(413, "body-too-large");
         }
-        server.put(VICTIM, &body).await.problem(413, "body-too-large");
+        for path in [VICTIM, "/v1/nodes/victim/maintenance"] {
+            server.put(path, &body).await.problem(413, "body-too-large");
+        }
 
         let chunks: Vec<u8> = body
             .as_bytes()

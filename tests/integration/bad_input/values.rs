@@ -239,9 +239,36 @@ async fn a_health_endpoint_is_an_http_url_without_user_info(server: &TestServer)
 }
 
 async fn a_ttl_is_a_whole_number_of_seconds_up_to_a_day(server: &TestServer) {
-    let bad = ["0", "-1", "86401", "1.5", r#""60""#, "true", "[]", "1e300", "2147483648", "4294967356"];
+    let bad = [
+        "0",
+        "-0",
+        "-1",
+        "86401",
+        "86400.5",
+        "1.5",
+        "15e-1",
+        r#""60""#,
+        "true",
+        "false",
+        "[]",
+        "[60]",
+        "{}",
+        "1e300",
+        "1e400",
+        "0.1e1000",
+        "2147483648",
+        "4294967356",
+        "18446744073709551617",
+    ];
     values_are_refused(server, "ttl_seconds", &bad).await;
-    for (given, shown) in [("1", "1"), ("86400", "86400"), ("6e1", "60"), ("null", "null")] {
+    for (given, shown) in [
+        ("1", "1"),
+        ("86400", "86400"),
+        ("1e1", "10"),
+        ("60.0", "60"),
+        ("8640000e-2", "86400"),
+        ("null", "null"),
+    ] {
         kept(server, "ttl_seconds", given, shown).await;
     }
 }
