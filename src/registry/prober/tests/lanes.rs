@@ -1,6 +1,6 @@
 //! How many probes are under way, and what becomes of the slow ones.
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::*;
 
@@ -43,8 +43,6 @@ async fn never_more_probes_are_under_way_than_may_be() {
 
 #[tokio::test]
 async fn a_slow_probe_goes_on_elsewhere_if_there_is_room_and_is_given_up_if_not() {
-    // Long enough that no probe is cut off by its time-out.
-    let patient = ProbeSettings { interval: LIMIT, timeout: LIMIT, concurrency: 2, ..settings() };
     let go = Arc::new(Notify::new());
     let asked = Arc::new(Notify::new());
     let slow = {
@@ -63,7 +61,7 @@ async fn a_slow_probe_goes_on_elsewhere_if_there_is_room_and_is_given_up_if_not(
     };
     let hanging = Server::hanging().await;
     let quick = Server::answering(OK).await;
-    let mut probing = Probing::new(patient);
+    let mut probing = Probing::new(ProbeSettings { concurrency: 2, ..patient() });
 
     probing.set("slow", slow.url());
     timeout(LIMIT, asked.notified()).await.unwrap();
@@ -97,10 +95,9 @@ async fn nothing_is_reported_of_what_is_no_target_any_longer() {
         .await
     };
     let other = Server::answering(OK).await;
-    let patient = ProbeSettings { interval: LIMIT, timeout: LIMIT, ..settings() };
 
     for forget_all in [false, true] {
-        let mut probing = Probing::new(patient.clone());
+        let mut probing = Probing::new(patient());
         let before = *asked.borrow();
         for id in ["a", "b", "c"] {
             probing.set(id, server.url());
@@ -121,27 +118,36 @@ async fn nothing_is_reported_of_what_is_no_target_any_longer() {
     }
 }
 
-#[tokio::test]
-async fn close_ends_what_is_under_way_and_all_connections() {
-    let hanging = Server::hanging().await;
-    let (ended, mut all_ended) = tokio::sync::mpsc::channel(1);
-    let server = Server::new(move |mut stream| {
-        let ended = ended.clone();
+/// Says when it was asked and when the connection has ended.
+async fn telling(answer: &'static [u8], tell: &mpsc::Sender<&'static str>) -> Server {
+    let tell = tell.clone();
+    Server::new(move |mut stream| {
+        let tell = tell.clone();
         async move {
             while read_head(&mut stream).await.is_some() {
-                stream.write_all(OK).await.unwrap();
+                let _ = tell.send("asked").await;
+                stream.write_all(answer).await.unwrap();
             }
-            let _ = ended.send(()).await;
+            let _ = tell.send("ended").await;
         }
     })
-    .await;
-    let mut probing = Probing::new(ProbeSettings { interval: LIMIT, timeout: LIMIT, ..settings() });
+    .await
+}
+
+#[tokio::test]
+async fn close_ends_what_is_under_way_and_all_connections() {
+    let (tell, mut told) = mpsc::channel(1);
+    let (hanging, healthy) = (telling(b"", &tell).await, telling(OK, &tell).await);
+    let mut probing = Probing::new(patient());
     probing.set("hanging", hanging.url());
-    probing.set("kept", server.url());
-    probing.until("a success", |seen| seen.alive("kept") == 1).await;
+    probing.set("healthy", healthy.url());
+    for expected in ["asked", "asked"] {
+        assert_eq!(timeout(LIMIT, told.recv()).await.unwrap(), Some(expected));
+    }
+    probing.until("a success", |seen| seen.alive("healthy") == 1).await;
     timeout(LIMIT, probing.prober.close()).await.unwrap();
-    timeout(LIMIT, all_ended.recv()).await.unwrap().unwrap();
-    let seen = probing.seen();
-    probing.set("late", server.url());
-    assert_eq!(probing.seen(), seen);
+    for expected in ["ended", "ended"] {
+        assert_eq!(timeout(LIMIT, told.recv()).await.unwrap(), Some(expected));
+    }
+    assert_eq!(probing.seen().outcomes.values().sum::<usize>(), 1);
 }

@@ -31,8 +31,14 @@ fn node(id: &str) -> NodeKey {
     NodeKey::new(id).unwrap()
 }
 
+/// Its TTL is so long that the interval is the configured one.
 fn target(id: &str, url: impl Into<String>) -> Target {
-    Target { node_id: node(id), health_endpoint: url.into(), ttl: Ttl::from_seconds(90) }
+    Target { node_id: node(id), health_endpoint: url.into(), ttl: Ttl::from_seconds(86_400) }
+}
+
+/// No probe is cut off by its time-out, nor repeated, as long as the test runs.
+fn patient() -> ProbeSettings {
+    ProbeSettings { interval: 10 * LIMIT, timeout: 10 * LIMIT, ..settings() }
 }
 
 fn settings() -> ProbeSettings {
