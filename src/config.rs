@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::Args;
+use ipnet::IpNet;
 
+use crate::registry::prober::{AddressPolicy, ProbeSettings};
 use crate::store::postgres::PostgresStore;
 
 /// The settings as they were given. Text: what is wrong with them is said of all at once, by [`RawSettings::check`].
@@ -52,6 +55,51 @@ pub struct RawSettings {
         default_value = "15"
     )]
     self_preservation_percent: String,
+    /// How often each health endpoint is probed; 0: never. At most a third of a node's TTL, and at least 1s
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_PROBE_INTERVAL",
+        global = true,
+        value_name = "DURATION",
+        default_value = "30s"
+    )]
+    probe_interval: String,
+    /// How long a probe may take; no longer than the interval
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_PROBE_TIMEOUT",
+        global = true,
+        value_name = "DURATION",
+        default_value = "10s"
+    )]
+    probe_timeout: String,
+    /// How many probes may be under way at once; a quarter of them is for targets that fail
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_PROBE_CONCURRENCY",
+        global = true,
+        value_name = "NUMBER",
+        default_value = "256"
+    )]
+    probe_concurrency: String,
+    /// Networks that are not probed, separated by commas, besides link-local and cloud metadata addresses
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_PROBE_DENY",
+        global = true,
+        value_name = "NETWORKS",
+        default_value = ""
+    )]
+    probe_deny: String,
+    /// Networks that are probed in spite of all that, separated by commas
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_PROBE_ALLOW",
+        global = true,
+        value_name = "NETWORKS",
+        default_value = ""
+    )]
+    probe_allow: String,
     /// How long events are kept in the audit trail, or `forever`
     #[arg(
         long,
@@ -139,6 +187,8 @@ pub struct Settings {
     pub expire_after: Option<Duration>,
     /// What share of the fleet turns stale at once before expiry pauses.
     pub self_preservation_percent: u8,
+    /// How health endpoints are probed; `None`: not at all.
+    pub probing: Option<ProbeSettings>,
     /// How long events are kept; `None`: for ever.
     pub event_retention: Option<Duration>,
     /// How long a request may take.
@@ -258,6 +308,7 @@ impl RawSettings {
                 percent(&self.self_preservation_percent),
                 15,
             ),
+            probing: self.probing(&mut wrong),
             event_retention: match self.event_retention.as_str() {
                 "forever" => None,
                 text => Some(wrong.duration(
@@ -288,8 +339,8 @@ impl RawSettings {
             slow: wrong.duration("ONEX_REGISTRY_SLOW", &self.slow, ms, 60 * minute),
             database_connections: wrong.or(
                 "ONEX_REGISTRY_DATABASE_CONNECTIONS",
-                connections(&self.database_connections),
-                1,
+                number(&self.database_connections, 2..=1_000),
+                2,
             ),
             migrate: wrong.or("ONEX_REGISTRY_MIGRATE", on_or_off(&self.migrate), true),
             cors: wrong.or("ONEX_REGISTRY_CORS_ORIGINS", cors(&self.cors_origins), CorsOrigins::None),
@@ -298,10 +349,39 @@ impl RawSettings {
         };
         if wrong.0.is_empty() { Ok(settings) } else { Err(BadSettings(wrong.0)) }
     }
+
+    fn probing(&self, wrong: &mut Wrong) -> Option<ProbeSettings> {
+        let second = Duration::from_secs(1);
+        let day = 24 * 3_600 * second;
+        let is_off = humantime::parse_duration(&self.probe_interval).is_ok_and(|interval| interval.is_zero());
+        let interval = if is_off {
+            Duration::ZERO
+        } else {
+            wrong.duration("ONEX_REGISTRY_PROBE_INTERVAL", &self.probe_interval, second, day)
+        };
+        let settings = ProbeSettings {
+            interval,
+            timeout: wrong.duration("ONEX_REGISTRY_PROBE_TIMEOUT", &self.probe_timeout, second / 10, day),
+            concurrency: wrong.or(
+                "ONEX_REGISTRY_PROBE_CONCURRENCY",
+                number(&self.probe_concurrency, 2..=10_000),
+                256,
+            ),
+            idle_connections: MOST_IDLE_CONNECTIONS,
+            addresses: AddressPolicy::new(
+                wrong.or("ONEX_REGISTRY_PROBE_DENY", networks(&self.probe_deny), Vec::new()),
+                wrong.or("ONEX_REGISTRY_PROBE_ALLOW", networks(&self.probe_allow), Vec::new()),
+            ),
+        };
+        (!is_off).then_some(settings)
+    }
 }
 
+/// So many connections to nodes are kept between probes, if the operating system lets us have so many open files.
+const MOST_IDLE_CONNECTIONS: usize = 20_000;
+
 /// A hundred years. Who means longer says `forever`.
-const LONGEST_RETENTION: Duration = Duration::from_secs(3_155_760_000);
+const LONGEST_RETENTION: Duration = Duration::from_hours(876_600);
 
 struct Wrong(Vec<String>);
 
@@ -346,11 +426,24 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("'{text}' is not an address and port such as 127.0.0.1:8080 or [::1]:8080"))
 }
 
-fn connections(text: &str) -> Result<u32, String> {
+fn number<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
+where
+    T: std::str::FromStr + PartialOrd + fmt::Display,
+{
     match text.parse() {
-        Ok(number) if (2..=1_000).contains(&number) => Ok(number),
-        _ => Err(format!("'{text}' is not a number from 2 to 1000")),
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("'{text}' is not a number from {} to {}", range.start(), range.end())),
     }
+}
+
+fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    text.split(',').map(str::trim).filter(|network| !network.is_empty()).map(network).collect()
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| format!("'{text}' is not a network such as 10.0.0.0/8 or fd00::/8"))
 }
 
 fn percent(text: &str) -> Result<u8, String> {
@@ -442,6 +535,11 @@ mod tests {
             "--ttl=soon",
             "--expire-after=0s",
             "--self-preservation-percent=101",
+            "--probe-interval=1ms",
+            "--probe-timeout=x",
+            "--probe-concurrency=1",
+            "--probe-deny=10.0.0.0/33",
+            "--probe-allow=localhost",
             "--event-retention=never",
             "--request-timeout=0s",
             "--database-connections=0",
@@ -458,6 +556,11 @@ mod tests {
             "ONEX_REGISTRY_TTL",
             "ONEX_REGISTRY_EXPIRE_AFTER",
             "ONEX_REGISTRY_SELF_PRESERVATION_PERCENT",
+            "ONEX_REGISTRY_PROBE_INTERVAL",
+            "ONEX_REGISTRY_PROBE_TIMEOUT",
+            "ONEX_REGISTRY_PROBE_CONCURRENCY",
+            "ONEX_REGISTRY_PROBE_DENY",
+            "ONEX_REGISTRY_PROBE_ALLOW",
             "ONEX_REGISTRY_EVENT_RETENTION",
             "ONEX_REGISTRY_REQUEST_TIMEOUT",
             "ONEX_REGISTRY_DATABASE_CONNECTIONS",

@@ -13,6 +13,7 @@ use crate::config::{DatabaseUrl, Settings};
 use crate::http::{self, App, Ended};
 use crate::metrics::Metrics;
 use crate::registry::health::HealthSettings;
+use crate::registry::prober::ProbeSettings;
 use crate::registry::{Parts, Registry};
 use crate::store::Store;
 use crate::store::clock::SystemClock;
@@ -50,10 +51,11 @@ impl Server {
             health: HealthSettings {
                 expire_after: settings.expire_after,
                 preservation_percent: settings.self_preservation_percent,
+                probing: settings.probing.clone().map(within_open_files),
                 event_retention: settings.event_retention,
             },
             slow: settings.slow,
-        }));
+        })?);
         let address = listener.local_addr()?;
         let app = App::new(Arc::clone(&registry), metrics, &settings);
         tracing::info!(%address, swagger_ui = %format!("http://{address}/swagger-ui/"), "listening");
@@ -91,6 +93,14 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Connections to nodes are open files, and the server needs some for itself: a half of those that it may have.
+fn within_open_files(probing: ProbeSettings) -> ProbeSettings {
+    // As many as the operating system lets us have: the usual limit is for programs that use select(2).
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
+    let half = usize::try_from(files / 2).unwrap_or(usize::MAX);
+    ProbeSettings { idle_connections: probing.idle_connections.min(half), ..probing }
 }
 
 async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {

@@ -20,6 +20,7 @@ mod path;
 mod problem;
 mod query_string;
 mod record;
+mod self_preservation;
 mod serve;
 mod summary;
 

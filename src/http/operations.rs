@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::problem::Problem;
+use super::self_preservation::SelfPreservationBody;
 
 /// How the server is
 #[derive(Debug, Serialize, ToSchema)]
@@ -30,12 +31,30 @@ pub(super) async fn livez() -> Json<HealthBody> {
     Json(OK)
 }
 
+/// Whether requests can be served, and what is unusual
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Readiness)]
+pub(super) struct ReadinessBody {
+    /// `ok`
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// Whether this replica looks after the fleet for all: probes, tells who turned stale, removes the expired
+    leader: bool,
+    /// As the replica that looks after the fleet has last written it down
+    self_preservation: SelfPreservationBody,
+}
+
 /// Whether requests can be served
 #[utoipa::path(
     get, path = "/readyz", tag = "operations", operation_id = "readyz",
-    responses((status = 200, description = "Requests can be served", body = HealthBody))
+    responses((status = 200, description = "Requests can be served", body = ReadinessBody))
 )]
-pub(super) async fn readyz(State(app): State<App>) -> Result<Json<HealthBody>, Problem> {
+pub(super) async fn readyz(State(app): State<App>) -> Result<Json<ReadinessBody>, Problem> {
     app.registry.ready().await?;
-    Ok(Json(OK))
+    let standing = app.registry.standing();
+    Ok(Json(ReadinessBody {
+        status: "ok",
+        leader: standing.leads(),
+        self_preservation: SelfPreservationBody::new(standing.watch),
+    }))
 }

@@ -9,8 +9,10 @@ use utoipa::ToSchema;
 use super::problem::{Problem, ProblemBody};
 use super::query_string::QueryString;
 use super::record::StatusName;
+use super::self_preservation::SelfPreservationBody;
 use super::{App, headers};
 use crate::node::{Faults, Status, Summary};
+use crate::registry::health::FleetWatch;
 
 /// How many nodes there are, at one instant. Lists have the largest numbers first, and at most 1,000 entries
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,6 +31,8 @@ pub(super) struct SummaryBody<'a> {
     by_type_and_status: Vec<TypeStatusCount<'a>>,
     /// How many nodes are in entries that were left out of the lists
     not_listed: NotListed,
+    /// As the replica that looks after the fleet has last written it down
+    self_preservation: SelfPreservationBody,
     /// All changes up to this one are in the answer
     #[schema(minimum = 0, example = 115)]
     revision: i64,
@@ -95,7 +99,7 @@ struct NotListed {
 }
 
 impl<'a> SummaryBody<'a> {
-    fn new(summary: &'a Summary, revision: i64) -> Self {
+    fn new(summary: &'a Summary, watch: FleetWatch, revision: i64) -> Self {
         let by_type = &summary.by_type;
         let by_version = &summary.by_type_and_version;
         let by_status = &summary.by_type_and_status;
@@ -130,6 +134,7 @@ impl<'a> SummaryBody<'a> {
                 by_type_and_version: by_version.not_listed,
                 by_type_and_status: by_status.not_listed,
             },
+            self_preservation: SelfPreservationBody::new(watch),
             revision,
         }
     }
@@ -170,6 +175,6 @@ pub(super) async fn summarize(
         return Err(Problem::faults(faults));
     }
     let seen = app.registry.summary().await?;
-    let body = SummaryBody::new(&seen.value, seen.revision.get());
+    let body = SummaryBody::new(&seen.value, app.registry.standing().watch, seen.revision.get());
     Ok((headers::of_a_read(seen.revision), Json(body)).into_response())
 }

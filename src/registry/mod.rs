@@ -5,6 +5,7 @@
 
 mod count;
 pub mod health;
+mod measure;
 pub mod prober;
 mod rounds;
 mod writes;
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
 use self::health::{Health, HealthSettings, Standing};
+use self::measure::LastCount;
+use self::prober::ProberError;
 use crate::metrics::Metrics;
 use crate::node::{DiscoveryQuery, EventQuery, Horizon, NodeKey, NodeRecord, Status, Summary, Ttl};
 use crate::store::Store;
@@ -51,22 +54,26 @@ pub struct Registry {
     /// not undo a write half way. Owned here, and waited for in [`Registry::close`].
     writes: TaskTracker,
     health: Health,
+    last_count: LastCount,
 }
 
 impl Registry {
     /// A registry over a store that is ready to serve. It begins to look after the fleet at once.
-    #[must_use]
-    pub fn start(parts: Parts) -> Self {
+    ///
+    /// # Errors
+    /// If health endpoints are to be probed and can't be: see [`ProberError`].
+    pub fn start(parts: Parts) -> Result<Self, ProberError> {
         let ttl = parts.ttl.into();
-        let health = Health::start(&parts.store, &parts.metrics, &parts.health, ttl);
-        Self {
+        let health = Health::start(&parts.store, &parts.metrics, &parts.health, ttl)?;
+        Ok(Self {
             store: parts.store,
             metrics: parts.metrics,
             ttl,
             slow: parts.slow,
             writes: TaskTracker::new(),
             health,
-        }
+            last_count: LastCount::default(),
+        })
     }
 
     /// One node, as the database has it now.

@@ -132,7 +132,7 @@ mod tests {
         let full = page(&log, &EventQuery { limit, ..EventQuery::default() });
         assert_eq!((full.events.len(), full.next_after), (3, revision(3)));
         let after = Some(revision(log.len() - 3));
-        let exact = page(&log, &EventQuery { limit, after, ..EventQuery::default() });
+        let exact = page(&log, &EventQuery { after, limit, ..EventQuery::default() });
         assert_eq!((exact.events.len(), exact.next_after), (3, revision(log.len())));
 
         let kinds = vec![EventKind::Stale];

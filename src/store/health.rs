@@ -114,7 +114,7 @@ pub struct LifeChange {
     pub node_id: NodeKey,
     /// Whether it is healthy, or else stale.
     pub healthy: bool,
-    /// Since when.
+    /// Since when: the sign of life that was seen, or the end of the one that wasn't followed.
     pub since: Timestamp,
 }
 

@@ -20,6 +20,7 @@ pub use event_page::EventPage;
 pub use retention::{Pruned, Swept};
 
 use self::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
+use crate::metrics::Connections;
 use crate::node::{
     DiscoveryQuery, EventQuery, Horizon, Life, NodeKey, NodeRecord, Origin, Precondition, Reason,
     Registration, Revision, Summary,
@@ -98,6 +99,9 @@ pub trait Store: Send + Sync + 'static {
     /// Looks at the next few events that [`Store::prune_events`] has left, and deletes those that no node needs any
     /// more. A pass begins after revision 0, and goes on from where the last batch ended. `None` as there.
     async fn sweep_events(&self, holder: &str, after: Revision) -> Result<Option<Swept>, StoreError>;
+
+    /// The connections to the database.
+    fn connections(&self) -> Connections;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -1,6 +1,7 @@
 //! The life of nodes: stale and healthy again, told once; expiry; self-preservation; who sees to it.
 
 mod expiry;
+mod probed;
 mod told;
 
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! The life of the fleet: one replica, the holder of a lease in the database, looks after it for all.
 
 mod preservation;
+mod probing;
 mod retention;
 mod standing;
 mod sweep;
@@ -13,15 +14,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::probing::{Answers, Probing, write_down};
 use self::retention::Retention;
 use self::standing::{Follow, Report, Ticker};
 use self::sweep::Sweeper;
 use crate::metrics::Metrics;
 use crate::node::Ttl;
+use crate::registry::prober::{ProbeSettings, ProbeSink, Prober, ProberError};
 use crate::store::Store;
 use crate::store::health::ReplicaId;
 
 pub use self::standing::{Leadership, Standing};
+pub use crate::store::health::{FleetCounts, FleetWatch};
 
 /// How the fleet is looked after.
 #[derive(Debug, Clone)]
@@ -30,6 +34,8 @@ pub struct HealthSettings {
     pub expire_after: Option<Duration>,
     /// Expiry pauses if more than so many in a hundred of those that were healthy one TTL ago are stale.
     pub preservation_percent: u8,
+    /// How health endpoints are probed; `None`: not at all.
+    pub probing: Option<ProbeSettings>,
     /// How long events are kept; `None`: for ever.
     pub event_retention: Option<Duration>,
 }
@@ -49,7 +55,7 @@ impl Health {
         metrics: &Arc<Metrics>,
         settings: &HealthSettings,
         ttl: Ttl,
-    ) -> Self {
+    ) -> Result<Self, ProberError> {
         let replica = ReplicaId::random();
         let report = Arc::new(Report::default());
         let (sender, standing) = watch::channel(Standing::default());
@@ -71,7 +77,7 @@ impl Health {
             follow: Follow(standing.clone()),
             report,
             expire_after: settings.expire_after,
-            probing: false,
+            probing: settings.probing.is_some(),
             preservation_percent: settings.preservation_percent,
             ttl,
             up_since: Instant::now(),
@@ -89,8 +95,22 @@ impl Health {
             };
             tasks.spawn(retention.run());
         }
+        if let Some(probes) = settings.probing.clone() {
+            let answers = Arc::new(Answers::new(Arc::clone(metrics)));
+            let sink: Arc<dyn ProbeSink> = answers.clone();
+            let probing = Probing {
+                store: Arc::clone(store),
+                metrics: Arc::clone(metrics),
+                follow: Follow(standing.clone()),
+                prober: Prober::new(probes, sink)?,
+                ttl,
+                stop: stop.clone(),
+            };
+            tasks.spawn(probing.run());
+            tasks.spawn(write_down(answers, Arc::clone(store), Arc::clone(metrics), stop.clone()));
+        }
         tasks.close();
-        Self { store: Arc::clone(store), replica, standing, tasks, stop }
+        Ok(Self { store: Arc::clone(store), replica, standing, tasks, stop })
     }
 
     /// What this replica last heard.

@@ -21,8 +21,16 @@ const MARGIN: Duration = Duration::from_millis(500);
 pub struct Standing {
     /// Whether this replica leads.
     pub leadership: Option<Leadership>,
-    /// What the one that leads has written down. `None` before the first tick.
-    pub watch: Option<FleetWatch>,
+    /// What the one that leads has written down.
+    pub watch: FleetWatch,
+}
+
+impl Standing {
+    /// Whether this replica leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.leadership.as_ref().is_some_and(|leadership| leadership.until > Instant::now())
+    }
 }
 
 /// The leadership of this replica.
@@ -77,7 +85,7 @@ impl Ticker {
                     let present = self.leadership();
                     if tick.leads && present.is_none() {
                         term += 1;
-                        tracing::info!(replica = %self.replica, "this replica sees to the fleet from now on");
+                        tracing::info!(replica = %self.replica, "this replica looks after the fleet from now on");
                     }
                     let leadership = tick.leads.then(|| Leadership {
                         term,
@@ -91,7 +99,7 @@ impl Ticker {
                         of: tick.watch.counts.were_healthy,
                     });
                     self.metrics.database.set_up(true);
-                    self.standing.send_replace(Standing { leadership, watch: Some(tick.watch) });
+                    self.standing.send_replace(Standing { leadership, watch: tick.watch });
                 }
                 outcome => {
                     let reason = match outcome {
@@ -137,6 +145,19 @@ impl Follow {
                 return Some(leadership);
             }
             self.0.changed().await.ok()?;
+        }
+    }
+
+    /// Waits until this replica doesn't lead any more, or not in the same term.
+    pub(super) async fn until_deposed(&mut self, term: u64) {
+        loop {
+            let Some(leadership) = self.leadership().filter(|leadership| leadership.term == term) else {
+                return;
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(leadership.until) => {}
+                changed = self.0.changed() => if changed.is_err() { return },
+            }
         }
     }
 }

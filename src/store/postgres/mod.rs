@@ -29,6 +29,7 @@ use super::{
     DeregisterWrite, EventPage, Heartbeat, Maintained, MaintenanceWrite, Page, Pruned, RegisterWrite,
     Registered, Seen, Store, StoreError, Swept,
 };
+use crate::metrics::Connections;
 use crate::node::{DiscoveryQuery, EventQuery, Horizon, NodeKey, NodeRecord, Revision, Summary, Ttl};
 
 pub use events::{SCAN, SCAN_NODES};
@@ -181,6 +182,12 @@ impl Store for PostgresStore {
 
     async fn sweep_events(&self, holder: &str, after: Revision) -> Result<Option<Swept>, StoreError> {
         retention::sweep(&self.pool, holder, after).await
+    }
+
+    fn connections(&self) -> Connections {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        let max = self.pool.options().get_max_connections();
+        Connections { idle, in_use: self.pool.size().saturating_sub(idle), max }
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -33,7 +33,7 @@ WITH signs AS (
            min(max(COALESCE(n.last_heartbeat, 0), n.updated_at, 0), ?1) AS leaving
       FROM node_registrations n WHERE n.maintenance IS NULL
 ), judged AS MATERIALIZED (
-    SELECT s.node_id, s.takes_part, told.status AS told, told.since AS told_since,
+    SELECT s.node_id, s.takes_part, told.status AS told, told.since AS told_since, s.last,
            CASE WHEN ?2 IS NOT NULL AND s.last + s.ttl >= ?2 THEN max(s.last + s.ttl, ?3 + s.ttl)
                 ELSE s.last + s.ttl END AS fades,
            CASE WHEN ?5 IS NOT NULL AND s.takes_part AND s.ttl <= ?7
@@ -58,7 +58,7 @@ SELECT count(*) FILTER (WHERE takes_part) AS taking_part,
   FROM judged";
 
 const CHANGES: &str = "
-SELECT node_id, fades >= ?1 AS is_healthy, CASE WHEN fades >= ?1 THEN ?1 ELSE fades END AS since
+SELECT node_id, fades >= ?1 AS is_healthy, CASE WHEN fades >= ?1 THEN last ELSE fades END AS since
   FROM judged
  WHERE fades IS NOT NULL AND told IS NOT CASE WHEN fades >= ?1 THEN 'healthy' ELSE 'stale' END
  ORDER BY fades LIMIT ?8";

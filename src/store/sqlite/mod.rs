@@ -32,6 +32,7 @@ use super::{
     DeregisterWrite, EventPage, Heartbeat, Maintained, MaintenanceWrite, Page, Pruned, RegisterWrite,
     Registered, Seen, Store, StoreError, Swept,
 };
+use crate::metrics::Connections;
 use crate::node::{
     Availability, DiscoveryQuery, EventQuery, Horizon, JsonText, NodeKey, NodeRecord, Outage, Revision,
     Summary, Timestamp, Ttl,
@@ -242,6 +243,14 @@ impl Store for SqliteStore {
 
     async fn sweep_events(&self, _holder: &str, after: Revision) -> Result<Option<Swept>, StoreError> {
         Ok(Some(retention::sweep(&self.writer, after).await?))
+    }
+
+    fn connections(&self) -> Connections {
+        let pools = [&self.writer, &self.readers];
+        let sum = |count: fn(&SqlitePool) -> u32| pools.iter().map(|pool| count(pool)).sum::<u32>();
+        let idle = sum(|pool| u32::try_from(pool.num_idle()).unwrap_or(u32::MAX));
+        let max = sum(|pool| pool.options().get_max_connections());
+        Connections { idle, in_use: sum(SqlitePool::size).saturating_sub(idle), max }
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -21,7 +21,7 @@ SELECT statement_timestamp() AS at, s.served_until, s.outage_began, s.outage_end
 /// endpoints are probed, $7 microseconds of uptime, $8 how many to name.
 const CENSUS: &str = r"
 WITH judged AS MATERIALIZED (
-    SELECT n.node_id, told.status AS told, told.since AS told_since, life.fades,
+    SELECT n.node_id, told.status AS told, told.since AS told_since, last.sign, life.fades,
            n.last_heartbeat IS NOT NULL OR ($6 AND n.health_endpoint IS NOT NULL) AS takes_part,
            CASE WHEN $5::bigint IS NOT NULL AND ttl.micros <= $7::bigint
                      AND (n.last_heartbeat IS NOT NULL OR ($6 AND n.health_endpoint IS NOT NULL))
@@ -58,8 +58,8 @@ SELECT count(*) FILTER (WHERE takes_part) AS taking_part,
        changes.node_ids, changes.healthy AS are_healthy, changes.since
   FROM judged,
        (SELECT COALESCE(array_agg(node_id::text), '{}') AS node_ids, COALESCE(array_agg(is_healthy), '{}') AS healthy,
-               COALESCE(array_agg(CASE WHEN is_healthy THEN $1 ELSE fades END), '{}') AS since
-          FROM (SELECT node_id, fades, fades >= $1 AS is_healthy FROM judged
+               COALESCE(array_agg(CASE WHEN is_healthy THEN sign ELSE fades END), '{}') AS since
+          FROM (SELECT node_id, sign, fades, fades >= $1 AS is_healthy FROM judged
                  WHERE fades IS NOT NULL
                    AND told IS DISTINCT FROM CASE WHEN fades >= $1 THEN 'healthy' ELSE 'stale' END
                  ORDER BY fades LIMIT $8) AS change) AS changes
