@@ -21,7 +21,8 @@ pub struct Summary {
     pub by_type_and_status: Counts<(String, Status)>,
 }
 
-/// How many nodes have what: the largest number first, then in the order of keys, bytewise.
+/// How many nodes have what: the largest number first, then in the order of the keys. Texts are ordered bytewise,
+/// statuses as in [`Status::ALL`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counts<K> {
     /// At most [`MAX_ENTRIES`].

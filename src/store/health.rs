@@ -9,8 +9,9 @@ use crate::node::{Horizon, NodeKey, Revision, Timestamp};
 /// the next [`tick`](super::Store::tick).
 pub const LEASE: Duration = Duration::from_secs(3);
 
-/// The most nodes that a census names for anything.
-pub(super) const NAMED_AT_MOST: i64 = 1_000;
+/// The most nodes that a census names for anything. A look at the whole fleet is dear, and its snapshot keeps the room of
+/// old row versions from being used again.
+pub(super) const NAMED_AT_MOST: i64 = 10_000;
 
 /// One running server.
 #[derive(Debug, Clone, PartialEq, Eq)]

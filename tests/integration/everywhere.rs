@@ -4,7 +4,7 @@ use reqwest::{Method, header};
 use serde_json::json;
 use sqlx::Connection as _;
 
-use crate::harness::{Answer, Backend, TestServer, node};
+use crate::harness::{Answer, Backend, TestServer, node, sql};
 
 on_both_stores!(
     an_unknown_path_is_a_problem,
@@ -215,10 +215,18 @@ async fn an_origin_that_is_configured_may_call_and_no_other() {
 }
 
 async fn the_server_says_that_it_lives_and_is_ready(server: &TestServer) {
-    for path in ["/livez", "/readyz"] {
-        let answer = server.get(path).await;
-        assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok"})), "{path}");
-    }
+    let alive = server.get("/livez").await;
+    assert_eq!((alive.status, alive.json()), (200, json!({"status": "ok"})));
+    sql::eventually("it looks after the fleet", async || {
+        server.get("/readyz").await.json()["leader"] == true
+    })
+    .await;
+    let ready = server.get("/readyz").await;
+    let preservation = json!({
+        "active": false, "since": null, "taking_part": 0, "healthy": 0, "were_healthy": 0, "turned_stale": 0
+    });
+    let expected = json!({"status": "ok", "leader": true, "self_preservation": preservation});
+    assert_eq!((ready.status, ready.json()), (200, expected));
 }
 
 async fn the_swagger_ui_loads_with_all_its_assets(server: &TestServer) {

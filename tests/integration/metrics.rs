@@ -151,6 +151,14 @@ async fn a_client_can_invent_nothing_that_is_counted_by(server: &TestServer) {
         server.register(&word, EFFECT).await;
     };
     ask(0).await;
+    // What looks after the fleet measures something as soon as it has begun.
+    eventually("all is measured", async || {
+        let text = server.get("/metrics").await.text;
+        ["leader", "database_up", "probe_targets", "event_lag_seconds", "self_preservation"]
+            .iter()
+            .all(|name| text.contains(&format!("\nonex_registry_{name} ")))
+    })
+    .await;
     let first = read(server).await;
     for number in 1..8 {
         ask(number).await;

@@ -18,6 +18,8 @@ use crate::store::health::{Census, ReplicaId, Rules};
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// And not more often than this, however many turn stale.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+/// So many are told of, or removed, in one transaction.
+const TOGETHER: usize = 1_000;
 /// How often what was told of nodes that are gone is forgotten.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
 
@@ -88,27 +90,30 @@ impl Sweeper {
         let turn = preservation.note(&census);
         self.report.set(Some(preservation.watch()));
         tell(turn, &census);
-        if !census.changes.is_empty() {
-            let told = self.store.announce(&self.replica, &census.changes).await?;
+        for changes in census.changes.chunks(TOGETHER) {
+            let told = self.store.announce(&self.replica, changes).await?;
             for (change, healthy) in [(StatusChange::Healthy, true), (StatusChange::Stale, false)] {
                 let count = told.iter().filter(|told| told.healthy == healthy).count() as u64;
                 self.metrics.life.status_changed(change, count);
             }
         }
         if !census.overdue.is_empty() && !preservation.is_on() {
-            self.expire(&census, &rules).await?;
+            self.expire(&census, &rules).await;
         }
         Ok(pause(&census, preservation.is_on()))
     }
 
-    async fn expire(&self, census: &Census, rules: &Rules) -> Result<(), RegistryError> {
-        let results = self.store.expire(&self.replica, &census.overdue, &census.horizon, rules).await;
-        let expired = results.iter().filter(|result| matches!(result, Ok(true))).count();
-        self.metrics.life.expired(expired as u64);
-        if expired > 0 {
-            tracing::info!(expired, "nodes were removed: they had been stale for too long");
+    async fn expire(&self, census: &Census, rules: &Rules) {
+        for overdue in census.overdue.chunks(TOGETHER) {
+            let results = self.store.expire(&self.replica, overdue, &census.horizon, rules).await;
+            let expired = results.iter().filter(|result| matches!(result, Ok(true))).count();
+            self.metrics.life.expired(expired as u64);
+            if expired > 0 {
+                tracing::info!(expired, "nodes were removed: they had been stale for too long");
+            }
+            // One that can't be removed, because a trigger of the owner's is against it, keeps nobody else.
+            crate::registry::report("expire", results.iter().filter_map(|result| result.as_ref().err()));
         }
-        results.into_iter().find_map(Result::err).map_or(Ok(()), Err)
     }
 }
 

@@ -32,7 +32,7 @@ use super::{
 use crate::metrics::Connections;
 use crate::node::{DiscoveryQuery, EventQuery, Horizon, NodeKey, NodeRecord, Revision, Summary, Ttl};
 
-pub use events::{SCAN, SCAN_NODES};
+pub use events::{SCAN, SCAN_NODES, SCAN_SETTINGS};
 pub use preflight::NotReady;
 pub use read::DISCOVER;
 

@@ -37,6 +37,34 @@ impl Client<'_> {
         self.seen.insert((call.id().to_owned(), answer.status.to_string()));
         answer
     }
+
+    /// Signs of life, and maintenance, of a registered node.
+    async fn ask_of_life(&mut self, path: &str, unknown: &Value) {
+        let call = |method: &str, path: &str| Document::read().operation(method, path);
+        let never = [("if-match", "\"0.0\"")];
+        let beats = json!({"node_ids": ["n", "nobody", "\0"]});
+        for ids in [&beats, unknown] {
+            self.ask(&call("post", "/v1/batch/heartbeats"), "/v1/batch/heartbeats", &ids.to_string(), &[])
+                .await;
+        }
+        let heartbeat = call("post", "/v1/nodes/{node_id}/heartbeat");
+        for path in [path.to_owned(), node("nobody"), "/v1/nodes/%FF".to_owned()] {
+            self.ask(&heartbeat, &format!("{path}/heartbeat"), "", &[]).await;
+        }
+        for method in ["put", "delete"] {
+            let maintenance = call(method, "/v1/nodes/{node_id}/maintenance");
+            for (path, headers) in [
+                (path.to_owned(), &[][..]),
+                (node("nobody"), &[]),
+                (path.to_owned(), &never),
+                (path.to_owned(), &[("if-match", "x")]),
+            ] {
+                let path = format!("{path}/maintenance");
+                self.ask(&maintenance, &path, r#"{"reason":"disk swap"}"#, headers).await;
+                self.ask(&heartbeat, &format!("{path}/heartbeat"), "", &[]).await;
+            }
+        }
+    }
 }
 
 async fn every_answer_is_as_documented(server: &TestServer) {
@@ -76,29 +104,7 @@ async fn every_answer_is_as_documented(server: &TestServer) {
     client.ask(&call("post", "/v1/batch/nodes"), "/v1/batch/nodes", &batch.to_string(), &[]).await;
     let ids = json!({"node_ids": ["m", "nobody", "\0"]});
     client.ask(&call("post", "/v1/batch/deregister"), "/v1/batch/deregister", &ids.to_string(), &[]).await;
-    let beats = json!({"node_ids": ["n", "nobody", "\0"]});
-    for ids in [&beats, &ids] {
-        client
-            .ask(&call("post", "/v1/batch/heartbeats"), "/v1/batch/heartbeats", &ids.to_string(), &[])
-            .await;
-    }
-    let heartbeat = call("post", "/v1/nodes/{node_id}/heartbeat");
-    for path in [node("n"), node("nobody"), "/v1/nodes/%FF".to_owned()] {
-        client.ask(&heartbeat, &format!("{path}/heartbeat"), "", &[]).await;
-    }
-    for method in ["put", "delete"] {
-        let maintenance = call(method, "/v1/nodes/{node_id}/maintenance");
-        for (path, headers) in [
-            (node("n"), &[][..]),
-            (node("nobody"), &[]),
-            (node("n"), &never),
-            (node("n"), &[("if-match", "x")]),
-        ] {
-            let path = format!("{path}/maintenance");
-            client.ask(&maintenance, &path, r#"{"reason":"disk swap"}"#, headers).await;
-            client.ask(&heartbeat, &format!("{}/heartbeat", node("n")), "", &[]).await;
-        }
-    }
+    client.ask_of_life(&node("n"), &ids).await;
     let delete = call("delete", "/v1/nodes/{node_id}");
     client.ask(&delete, &node("n"), "", &never).await;
     client.ask(&delete, &format!("{}?colour=red", node("n")), "", &[]).await;

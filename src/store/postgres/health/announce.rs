@@ -9,21 +9,18 @@ use crate::node::{Actor, EventKind, Origin};
 use crate::store::StoreError;
 use crate::store::health::{LifeChange, ReplicaId};
 use crate::store::postgres::decode::PgTimestamp;
-use crate::store::postgres::write::{Events, record};
+use crate::store::postgres::write::{Events, lock_revisions, record};
 
-/// Rows that are being deleted are left out: theirs is another event. So are stale ones that gave a sign of life since
-/// they were looked at. What has been told already is not told again.
-/// Updates of the row, heartbeats too, go on beside this lock.
+/// Under the lock of the revisions, so that no row need be locked: whoever deletes one and is not seen here is numbered
+/// after this. Stale nodes that gave a sign of life since they were looked at are left out, and what has been told
+/// already is not told again.
 const TELL: &str = r#"
-WITH present AS MATERIALIZED (
-    SELECT n.node_id, n.registered_at, c.status, c.since
-      FROM node_registrations n
-      JOIN unnest($1::text[], $2::text[], $3::timestamptz[]) AS c (node_id, status, since) ON c.node_id = n.node_id
-     WHERE n.maintenance IS NULL AND (c.status = 'healthy' OR n.last_heartbeat <= c.since)
-     ORDER BY n.node_id COLLATE "C" FOR KEY SHARE OF n SKIP LOCKED
-)
 INSERT INTO onex_registry_node_health AS told (node_id, registered_at, status, since)
-SELECT node_id, registered_at, status, since FROM present ORDER BY node_id COLLATE "C"
+SELECT n.node_id, n.registered_at, c.status, c.since
+  FROM node_registrations n
+  JOIN unnest($1::text[], $2::text[], $3::timestamptz[]) AS c (node_id, status, since) ON c.node_id = n.node_id
+ WHERE n.maintenance IS NULL AND (c.status = 'healthy' OR n.last_heartbeat <= c.since)
+ ORDER BY n.node_id COLLATE "C"
     ON CONFLICT (node_id) DO UPDATE
    SET registered_at = EXCLUDED.registered_at, status = EXCLUDED.status, since = EXCLUDED.since
  WHERE told.registered_at <> EXCLUDED.registered_at OR told.status <> EXCLUDED.status
@@ -44,6 +41,7 @@ pub(in crate::store::postgres) async fn announce(
     if !leads(&mut tx, leader).await? {
         return Ok(Vec::new());
     }
+    lock_revisions(&mut tx).await?;
     let kind = |change: &LifeChange| if change.healthy { EventKind::Healthy } else { EventKind::Stale };
     let told: HashSet<String> = sqlx::query_scalar(TELL)
         .persistent(false)

@@ -46,24 +46,26 @@ WITH judged AS MATERIALIZED (
              ON told.node_id = n.node_id AND told.registered_at = n.registered_at
      WHERE n.maintenance IS NULL
 )
-SELECT count(*) FILTER (WHERE takes_part) AS taking_part,
-       count(*) FILTER (WHERE fades >= $1) AS healthy,
-       count(*) FILTER (WHERE fades < $1 AND fades > $1 - make_interval(secs => 0.000001) * $4::bigint::float8)
-           AS turned_stale,
-       count(*) FILTER (WHERE fades >= $1 AND told = 'healthy'
-                              AND told_since <= $1 - make_interval(secs => 0.000001) * $4::bigint::float8)
-           AS stayed_healthy,
-       LEAST(min(fades) FILTER (WHERE fades >= $1), min(leaves) FILTER (WHERE leaves >= $1)) AS next_due,
-       ARRAY(SELECT node_id::text FROM judged WHERE leaves < $1 ORDER BY leaves LIMIT $8) AS overdue,
-       changes.node_ids, changes.healthy AS are_healthy, changes.since
-  FROM judged,
-       (SELECT COALESCE(array_agg(node_id::text), '{}') AS node_ids, COALESCE(array_agg(is_healthy), '{}') AS healthy,
+SELECT counts.*, changes.*,
+       ARRAY(SELECT node_id::text FROM judged WHERE leaves < $1 ORDER BY leaves LIMIT $8) AS overdue
+  FROM (SELECT count(*) FILTER (WHERE takes_part) AS taking_part,
+               count(*) FILTER (WHERE fades >= $1) AS healthy,
+               count(*) FILTER (WHERE fades < $1
+                                      AND fades > $1 - make_interval(secs => 0.000001) * $4::bigint::float8)
+                   AS turned_stale,
+               count(*) FILTER (WHERE fades >= $1 AND told = 'healthy'
+                                      AND told_since <= $1 - make_interval(secs => 0.000001) * $4::bigint::float8)
+                   AS stayed_healthy,
+               LEAST(min(fades) FILTER (WHERE fades >= $1), min(leaves) FILTER (WHERE leaves >= $1)) AS next_due
+          FROM judged) AS counts
+ CROSS JOIN
+       (SELECT COALESCE(array_agg(node_id::text), '{}') AS node_ids,
+               COALESCE(array_agg(is_healthy), '{}') AS are_healthy,
                COALESCE(array_agg(CASE WHEN is_healthy THEN sign ELSE fades END), '{}') AS since
           FROM (SELECT node_id, sign, fades, fades >= $1 AS is_healthy FROM judged
                  WHERE fades IS NOT NULL
                    AND told IS DISTINCT FROM CASE WHEN fades >= $1 THEN 'healthy' ELSE 'stale' END
                  ORDER BY fades LIMIT $8) AS change) AS changes
- GROUP BY changes.node_ids, changes.healthy, changes.since
 ";
 
 pub(in crate::store::postgres) async fn census(
@@ -84,14 +86,9 @@ pub(in crate::store::postgres) async fn census(
         .bind(rules.probing)
         .bind(Ttl::from(rules.uptime).micros())
         .bind(NAMED_AT_MOST)
-        .fetch_optional(&mut *tx)
+        .fetch_one(&mut *tx)
         .await?;
     tx.commit().await?;
-    // Without any node in service there is no row.
-    let Some(row) = row else {
-        let counts = FleetCounts::default();
-        return Ok(Census { horizon, counts, changes: Vec::new(), overdue: Vec::new(), next_due: None });
-    };
     let number = |column| row.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or_default());
     let turned_stale = number("turned_stale")?;
     let keys = |column| -> Result<Vec<NodeKey>, sqlx::Error> {

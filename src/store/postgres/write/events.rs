@@ -60,7 +60,7 @@ pub(in crate::store::postgres) async fn record(
     if events.node_ids.is_empty() {
         return Ok(Vec::new());
     }
-    sqlx::query(LOCK_REVISIONS).persistent(false).execute(&mut **tx).await.map_err(stalled)?;
+    lock_revisions(tx).await?;
     let row = sqlx::query(RECORD)
         .persistent(false)
         .bind(&events.node_ids)
@@ -72,6 +72,13 @@ pub(in crate::store::postgres) async fn record(
         .await?;
     let revisions: Vec<i64> = row.try_get("revisions")?;
     Ok(revisions.into_iter().filter_map(Revision::new).collect())
+}
+
+/// From here to the end of the transaction nobody else takes a number. To take the lock again does nothing.
+pub(in crate::store::postgres) async fn lock_revisions(
+    tx: &mut Transaction<'_, Postgres>,
+) -> Result<(), Undone> {
+    sqlx::query(LOCK_REVISIONS).persistent(false).execute(&mut **tx).await.map(drop).map_err(stalled)
 }
 
 fn stalled(error: sqlx::Error) -> Undone {

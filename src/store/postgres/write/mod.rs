@@ -20,7 +20,7 @@ use sqlx::{Postgres, Transaction};
 use tokio::sync::Semaphore;
 
 use self::batch::{Batch, Patience, Step, Undone, run};
-pub(super) use self::events::{Events, record};
+pub(super) use self::events::{Events, lock_revisions, record};
 use self::lock::{begin, revisions};
 use crate::node::{EventKind, Precondition, Ttl};
 use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
