@@ -1,5 +1,6 @@
 //! The life of nodes: stale and healthy again, told once; expiry; self-preservation; who sees to it.
 
+mod cut_off;
 mod expiry;
 mod probed;
 mod told;
