@@ -4,7 +4,7 @@
 use crate::node::{Timestamp, Ttl};
 use crate::store::health::{Census, FleetCounts, FleetWatch};
 
-/// A smaller fleet says nothing about what is likely.
+/// Fewer nodes say nothing about what is likely.
 const SMALLEST_FLEET: u64 = 10;
 
 /// Whether expiry pauses, and why.
@@ -48,7 +48,8 @@ impl Preservation {
         let at = census.horizon.at;
         let is_small = counts.taking_part < SMALLEST_FLEET;
         if !self.is_on() {
-            let begins = !is_small && self.too_many_turned(counts);
+            // Nor do the few that were there already, of a fleet that has just come up.
+            let begins = !is_small && counts.were_healthy >= SMALLEST_FLEET && self.too_many_turned(counts);
             return begins.then(|| {
                 self.watch.preserving_since = Some(at);
                 self.watch.calm_since = None;
@@ -124,6 +125,13 @@ mod tests {
         assert_eq!(preservation.note(&census(0, 9, 0, 9, 9)), None);
         assert_eq!(preservation.note(&census(1, 10, 0, 10, 10)), Some(Turn::Began));
         assert_eq!(preservation.note(&census(2, 9, 0, 9, 9)), Some(Turn::Ended));
+    }
+
+    #[test]
+    fn the_few_that_were_there_say_nothing_of_a_fleet_that_has_just_come_up() {
+        let mut preservation = preservation();
+        assert_eq!(preservation.note(&census(0, 1_000, 991, 9, 9)), None);
+        assert_eq!(preservation.note(&census(1, 1_000, 990, 10, 10)), Some(Turn::Began));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Postgres, Row as _, Transaction};
 
+use super::begin;
 use super::decode::{self, PgTimestamp};
-use super::read::{BEGIN, HORIZON};
+use super::read::HORIZON;
 use crate::node::{ColumnText, Event, EventQuery, NodeKey, Ttl};
 use crate::store::event_page::{Chunk, EventPage, EventScan, LogEnds};
 use crate::store::{Seen, StoreError};
@@ -40,7 +41,7 @@ pub(super) async fn events(
     server_ttl: Ttl,
 ) -> Result<Seen<EventPage>, StoreError> {
     // One snapshot for all statements.
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::READ).await?;
     sqlx::query(SCAN_SETTINGS).persistent(false).execute(&mut *tx).await?;
     let row = sqlx::query(HORIZON).persistent(false).fetch_one(&mut *tx).await?;
     let revision = decode::revision(&row, "horizon")?;

@@ -3,6 +3,7 @@
 //! We are a guest there: other programs write to the same table with plain SQL, the tables may belong to somebody
 //! else, and rows may hold what our API would refuse.
 
+mod begin;
 mod decode;
 mod events;
 mod health;

@@ -3,6 +3,7 @@
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{Postgres, Row as _, Transaction};
 
+use super::begin;
 use super::decode::{self, PgTimestamp};
 use super::status::{status_sql, ttl_sql};
 use crate::node::{ColumnText, DiscoveryQuery, Filter, Horizon, NodeKey, NodeRecord, Status, Ttl};
@@ -22,7 +23,7 @@ SELECT GREATEST(newest.revision, s.pruned_through, 0) AS horizon, statement_time
                   WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
                   ORDER BY e.revision DESC LIMIT 1), 0) AS revision
   FROM (SELECT max(revision) AS revision FROM node_events) newest
-  LEFT JOIN onex_registry_state s ON TRUE
+  LEFT JOIN (SELECT * FROM onex_registry_state LIMIT 1) s ON TRUE
   LEFT JOIN node_registrations n ON n.node_id = $1
 ";
 
@@ -31,7 +32,7 @@ pub(super) const HORIZON: &str = "
 SELECT GREATEST(newest.revision, s.pruned_through, 0) AS horizon, COALESCE(s.pruned_through, 0) AS pruned_through,
        statement_timestamp() AS at,
        s.served_until, s.outage_began, s.outage_ended
-  FROM (SELECT max(revision) AS revision FROM node_events) newest LEFT JOIN onex_registry_state s ON TRUE";
+  FROM (SELECT max(revision) AS revision FROM node_events) newest LEFT JOIN (SELECT * FROM onex_registry_state LIMIT 1) s ON TRUE";
 
 /// The statement of discovery. Public for the test that reads its plan.
 ///
@@ -75,13 +76,8 @@ WITH RECURSIVE version AS (
 SELECT node_version FROM version WHERE node_version IS NOT NULL
 ";
 
-/// A transaction, and unnamed statements in it: a pooler in transaction mode keeps those together. Its end frees the
-/// connection of a statement that hangs, which giving up on the answer doesn't.
-pub(super) const BEGIN: &str =
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '10s'";
-
 pub(super) async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::READ).await?;
     sqlx::query("SELECT 1 FROM node_registrations, node_events LIMIT 1")
         .persistent(false)
         .fetch_optional(&mut *tx)
@@ -94,7 +90,7 @@ pub(super) async fn get(
     id: &NodeKey,
     server_ttl: Ttl,
 ) -> Result<Seen<Option<NodeRecord>>, sqlx::Error> {
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::READ).await?;
     let row = sqlx::query(GET).persistent(false).bind(id.as_str()).fetch_one(&mut *tx).await?;
     tx.commit().await?;
     let found: bool = row.try_get("found")?;
@@ -111,7 +107,7 @@ pub(super) async fn discover(
     server_ttl: Ttl,
 ) -> Result<Seen<Page>, sqlx::Error> {
     // One snapshot for all statements.
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::READ).await?;
     let row = sqlx::query(HORIZON).persistent(false).fetch_one(&mut *tx).await?;
     let horizon = decode::horizon(&row, server_ttl)?;
     let revision = decode::revision(&row, "horizon")?;

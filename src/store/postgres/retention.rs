@@ -12,12 +12,10 @@ use std::time::Duration;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Postgres, Row as _, Transaction};
 
+use super::begin;
 use crate::node::Revision;
 use crate::store::StoreError;
 use crate::store::retention::{BATCH, Pruned, Range, Swept, micros};
-
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = '10s'; \
-                     SET LOCAL lock_timeout = '250ms'";
 
 /// As long as the row is locked, nobody else takes the lease.
 const FENCE: &str = "
@@ -61,7 +59,7 @@ pub(super) async fn prune(
     holder: &str,
     retention: Duration,
 ) -> Result<Option<Pruned>, StoreError> {
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::WRITE).await?;
     if !fenced(&mut tx, holder).await? {
         return Ok(None);
     }
@@ -76,7 +74,7 @@ pub(super) async fn prune(
 }
 
 pub(super) async fn sweep(pool: &PgPool, holder: &str, after: Revision) -> Result<Option<Swept>, StoreError> {
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::WRITE).await?;
     if !fenced(&mut tx, holder).await? {
         return Ok(None);
     }

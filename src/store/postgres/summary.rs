@@ -4,8 +4,9 @@ use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 use sqlx::postgres::PgPool;
 
+use super::begin;
 use super::decode::{self, PgTimestamp};
-use super::read::{BEGIN, HORIZON};
+use super::read::HORIZON;
 use super::status::{status_sql, ttl_sql};
 use crate::node::{Status, Summary, SummaryBuilder, Ttl};
 use crate::store::Seen;
@@ -20,7 +21,7 @@ const COUNT: &str = concat!(
 
 pub(super) async fn summary(pool: &PgPool, server_ttl: Ttl) -> Result<Seen<Summary>, sqlx::Error> {
     // One snapshot for both statements.
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::READ).await?;
     let row = sqlx::query(HORIZON).persistent(false).fetch_one(&mut *tx).await?;
     let horizon = decode::horizon(&row, server_ttl)?;
     let revision = decode::revision(&row, "horizon")?;

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use sqlx::postgres::PgPool;
 
-use super::{BEGIN, leads};
+use super::leads;
 use crate::node::{Actor, EventKind, Origin};
 use crate::store::StoreError;
 use crate::store::health::{LifeChange, ReplicaId};
+use crate::store::postgres::begin;
 use crate::store::postgres::decode::PgTimestamp;
 use crate::store::postgres::write::{Events, lock_revisions, record};
 
@@ -37,7 +38,7 @@ pub(in crate::store::postgres) async fn announce(
     leader: &ReplicaId,
     changes: &[LifeChange],
 ) -> Result<Vec<LifeChange>, StoreError> {
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::WRITE).await?;
     if !leads(&mut tx, leader).await? {
         return Ok(Vec::new());
     }
@@ -66,7 +67,7 @@ pub(in crate::store::postgres) async fn announce(
 
 /// Forgets what was told of nodes that are gone.
 pub(in crate::store::postgres) async fn forget_the_gone(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::WRITE).await?;
     sqlx::query(FORGET).persistent(false).execute(&mut *tx).await?;
     tx.commit().await
 }

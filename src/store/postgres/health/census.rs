@@ -5,13 +5,12 @@ use sqlx::postgres::PgPool;
 
 use crate::node::{NodeKey, Ttl};
 use crate::store::health::{Census, FleetCounts, LifeChange, NAMED_AT_MOST, Rules};
+use crate::store::postgres::begin;
 use crate::store::postgres::decode::{self, PgTimestamp};
-
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '10s'";
 
 const HORIZON: &str = "
 SELECT statement_timestamp() AS at, s.served_until, s.outage_began, s.outage_ended
-  FROM (SELECT 1) one LEFT JOIN onex_registry_state s ON TRUE";
+  FROM (SELECT 1) one LEFT JOIN (SELECT * FROM onex_registry_state LIMIT 1) s ON TRUE";
 
 /// `fades`: when the last sign of life ceases to count, as `Horizon::ends` says it. `leaves`: when the node is overdue.
 /// A sign of life in the future counts as now; one of two hundred years ago is as good as any older one, and both
@@ -73,7 +72,7 @@ pub(in crate::store::postgres) async fn census(
     rules: &Rules,
     server_ttl: Ttl,
 ) -> Result<Census, sqlx::Error> {
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::READ).await?;
     let row = sqlx::query(HORIZON).persistent(false).fetch_one(&mut *tx).await?;
     let horizon = decode::horizon(&row, server_ttl)?;
     let row = sqlx::query(CENSUS)

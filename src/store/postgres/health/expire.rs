@@ -10,6 +10,7 @@ use super::leads;
 use crate::node::{Actor, EventKind, Horizon, NodeKey, Origin, Ttl};
 use crate::store::StoreError;
 use crate::store::health::{ReplicaId, Rules};
+use crate::store::postgres::begin;
 use crate::store::postgres::decode::PgTimestamp;
 use crate::store::postgres::write::batch::{Batch, Patience, Step, Undone, run};
 use crate::store::postgres::write::{Events, lock, record};
@@ -61,7 +62,7 @@ impl Batch for Expiring<'_> {
 
     async fn attempt(&self, items: &[usize], _: Patience) -> Result<Vec<Step<bool>>, Undone> {
         let ids: Vec<&str> = items.iter().map(|item| self.overdue[*item].as_str()).collect();
-        let mut tx = self.pool.begin_with(super::BEGIN).await?;
+        let mut tx = self.pool.begin_with(begin::WRITE).await?;
         if !leads(&mut tx, self.leader).await? {
             return Ok(ids.iter().map(|_| Step::Done(Ok(false))).collect());
         }

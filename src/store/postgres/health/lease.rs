@@ -5,11 +5,8 @@ use sqlx::{Postgres, Row as _, Transaction};
 
 use crate::node::Ttl;
 use crate::store::health::{FleetCounts, FleetWatch, LEASE, ReplicaId, Tick};
+use crate::store::postgres::begin;
 use crate::store::postgres::decode::{self, PgTimestamp};
-
-/// Short: it comes again every second.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = '1s'; \
-                     SET LOCAL lock_timeout = '500ms'";
 
 /// A lease that is somebody else's is not even locked. Who takes one over keeps what is written there.
 const RENEW: &str = "
@@ -50,11 +47,11 @@ pub(in crate::store::postgres) async fn tick(
     server_ttl: Ttl,
 ) -> Result<Tick, sqlx::Error> {
     // By itself, so that whoever holds the lease's row has no say in it.
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::REPORT).await?;
     let horizon = reached(&mut tx, server_ttl).await?;
     tx.commit().await?;
 
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::REPORT).await?;
     renew(&mut tx, replica, watch).await?;
     let lease = sqlx::query(LEASE_NOW).persistent(false).fetch_optional(&mut *tx).await?;
     let Some(lease) = lease else {
@@ -131,7 +128,7 @@ pub(in crate::store::postgres) async fn resign(
     pool: &PgPool,
     replica: &ReplicaId,
 ) -> Result<(), sqlx::Error> {
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::REPORT).await?;
     sqlx::query(RESIGN).persistent(false).bind(replica.as_str()).execute(&mut *tx).await?;
     tx.commit().await
 }

@@ -18,11 +18,6 @@ use sqlx::{Postgres, Transaction};
 
 use crate::store::health::ReplicaId;
 
-/// A replica that is held up in the middle doesn't keep the rows from its successor for long.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = '10s'; \
-                     SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '250ms'; \
-                     SET LOCAL idle_in_transaction_session_timeout = '5s'";
-
 const LEADS: &str = "
 SELECT 1 FROM onex_registry_leases WHERE name = 'health' AND holder = $1 AND expires_at > clock_timestamp()";
 

@@ -7,9 +7,7 @@ use sqlx::{Postgres, Row as _, Transaction};
 
 use crate::node::{NodeKey, Revision};
 use crate::store::health::{HealthEndpoint, Targets};
-use crate::store::postgres::decode;
-
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '10s'";
+use crate::store::postgres::{begin, decode};
 
 /// So many events are gone through. After more, it is quicker to begin anew.
 const MANY: i64 = 50_000;
@@ -18,7 +16,7 @@ const HORIZON: &str = "
 SELECT GREATEST(newest.revision, s.pruned_through, 0) AS horizon, COALESCE(s.pruned_through, 0) AS pruned_through,
        (SELECT extract(epoch FROM statement_timestamp() - e.occurred_at)::float8
           FROM node_events e WHERE e.revision > $1 ORDER BY e.revision LIMIT 1) AS lag
-  FROM (SELECT max(revision) AS revision FROM node_events) newest LEFT JOIN onex_registry_state s ON TRUE";
+  FROM (SELECT max(revision) AS revision FROM node_events) newest LEFT JOIN (SELECT * FROM onex_registry_state LIMIT 1) s ON TRUE";
 
 const ALL: &str = "
 SELECT node_id, health_endpoint, ttl_seconds FROM node_registrations WHERE health_endpoint IS NOT NULL";
@@ -33,7 +31,7 @@ pub(in crate::store::postgres) async fn targets(
     pool: &PgPool,
     since: Option<Revision>,
 ) -> Result<Targets, sqlx::Error> {
-    let mut tx = pool.begin_with(BEGIN).await?;
+    let mut tx = pool.begin_with(begin::READ).await?;
     let from = since.unwrap_or_default().get();
     let row = sqlx::query(HORIZON).persistent(false).bind(from).fetch_one(&mut *tx).await?;
     let revision = decode::revision(&row, "horizon")?;

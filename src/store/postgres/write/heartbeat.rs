@@ -33,7 +33,7 @@ WITH held AS MATERIALIZED (
 )
 SELECT h.node_id, a.node_id IS NULL AS swallowed, a.last_heartbeat, a.ttl_seconds, a.in_maintenance,
        statement_timestamp() AS at, g.served_until, g.outage_began, g.outage_ended
-  FROM held h LEFT JOIN alive a ON a.node_id = h.node_id LEFT JOIN onex_registry_state g ON TRUE"
+  FROM held h LEFT JOIN alive a ON a.node_id = h.node_id LEFT JOIN (SELECT * FROM onex_registry_state LIMIT 1) g ON TRUE"
         )
     };
 }

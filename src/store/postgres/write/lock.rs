@@ -7,16 +7,7 @@ use sqlx::{Postgres, Row as _, Transaction};
 
 use super::batch::Patience;
 use crate::node::Revision;
-use crate::store::postgres::decode;
-
-/// Statements of these transactions are unnamed, for the sake of poolers in transaction mode. READ COMMITTED, because a statement must see what was committed while an earlier one waited for a lock. The
-/// triggers leave the events of these transactions to us.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = '10s'; \
-                     SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '250ms'";
-/// For the parts of a batch that met a row which another transaction has inserted and not committed: such rows can't
-/// be skipped, and each is found at the price of some waits. Who waits too little here still goes the side way.
-const BEGIN_HASTY: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = '10s'; \
-                           SET LOCAL onex_registry.writer = 'registry'; SET LOCAL lock_timeout = '10ms'";
+use crate::store::postgres::{begin, decode};
 
 const LOCK_FREE: &str = r#"
 SELECT node_id FROM node_registrations WHERE node_id = ANY ($1)
@@ -43,11 +34,11 @@ pub(in crate::store::postgres) async fn begin(
     pool: &PgPool,
     patience: Patience,
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let begin = match patience {
-        Patience::Hasty => BEGIN_HASTY,
-        Patience::None | Patience::Some => BEGIN,
+    let statement = match patience {
+        Patience::Hasty => begin::WRITE_HASTILY,
+        Patience::None | Patience::Some => begin::WRITE,
     };
-    pool.begin_with(begin).await
+    pool.begin_with(statement).await
 }
 
 /// Locks rows to update them: those that exist, and without patience only those that nobody else holds.

@@ -23,7 +23,7 @@ SELECT n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints
                   WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
                   ORDER BY e.revision DESC LIMIT 1), 0) AS revision,
        statement_timestamp() AS at, g.served_until, g.outage_began, g.outage_ended
-  FROM node_registrations n LEFT JOIN onex_registry_state g ON TRUE
+  FROM node_registrations n LEFT JOIN (SELECT * FROM onex_registry_state LIMIT 1) g ON TRUE
  WHERE n.node_id = ANY ($1)";
 
 /// Only rows that are locked already, so the order of the plan is of no matter.

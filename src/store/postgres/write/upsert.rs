@@ -59,7 +59,7 @@ SELECT i.node_id AS offered, s.node_id IS NULL AS swallowed,
            CASE WHEN record_image_ne(ROW(s.health_endpoint), ROW(o.health_endpoint)) THEN 'health_endpoint' END,
            CASE WHEN record_image_ne(ROW(s.ttl_seconds), ROW(o.ttl_seconds)) THEN 'ttl_seconds' END) AS changed
   FROM input i LEFT JOIN stored s ON s.node_id = i.node_id LEFT JOIN old o ON o.node_id = i.node_id
-  LEFT JOIN onex_registry_state g ON TRUE
+  LEFT JOIN (SELECT * FROM onex_registry_state LIMIT 1) g ON TRUE
 "#;
 
 /// A row as the upsert left it.
