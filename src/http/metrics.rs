@@ -16,8 +16,12 @@ const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const UNKNOWN: &str = "unknown";
 /// The pages for people are not in the document. They are counted as one.
 const PAGES: &str = "pages";
-/// What the node without an id has for a path: it is a node like others.
-const EMPTY_ID: (&str, &str) = ("/v1/nodes/", "/v1/nodes/{node_id}");
+/// What the node without an id has for paths: it is a node like others.
+const EMPTY_ID: [(&str, &str); 3] = [
+    ("/v1/nodes/", "/v1/nodes/{node_id}"),
+    ("/v1/nodes//heartbeat", "/v1/nodes/{node_id}/heartbeat"),
+    ("/v1/nodes//maintenance", "/v1/nodes/{node_id}/maintenance"),
+];
 
 /// Metrics for Prometheus
 ///
@@ -59,8 +63,8 @@ pub(super) fn announce_requests(metrics: &Metrics) {
 /// The route of a request as a label: a path of the document, and never a text of the client's.
 pub(super) fn route_label(matched: Option<&MatchedPath>) -> &'static str {
     let Some(matched) = matched.map(MatchedPath::as_str) else { return UNKNOWN };
-    if matched == EMPTY_ID.0 {
-        return EMPTY_ID.1;
+    if let Some((_, route)) = EMPTY_ID.iter().find(|(path, _)| *path == matched) {
+        return route;
     }
     match openapi::document().paths.paths.get_key_value(matched) {
         Some((path, _)) => path,

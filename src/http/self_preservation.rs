@@ -21,10 +21,10 @@ pub(super) struct SelfPreservationBody {
     /// Those of them that are healthy
     #[schema(minimum = 0, example = 110)]
     healthy: u64,
-    /// Those that were healthy one TTL of the server ago
+    /// Those that were healthy one TTL of theirs ago
     #[schema(minimum = 0, example = 111)]
     were_healthy: u64,
-    /// Those of these that are stale now
+    /// Those of these that are stale now, or have expired since
     #[schema(minimum = 0, example = 1)]
     turned_stale: u64,
 }

@@ -100,13 +100,13 @@ label!(
         Status = "status",
         /// It didn't answer in time.
         Timeout = "timeout",
-        /// Nobody listens there.
+        /// Probes may not go to its address, or its URL is none that is probed.
         Refused = "refused",
         /// The name has no address.
         Resolve = "resolve",
         /// TLS could not be agreed upon.
         Tls = "tls",
-        /// Any other failure to reach it.
+        /// Nobody listens there, or it was not reached for another reason.
         Connect = "connect",
     }
 );

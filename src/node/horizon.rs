@@ -38,7 +38,12 @@ impl Availability {
     pub fn horizon(self, now: Timestamp, server_ttl: Ttl) -> Horizon {
         let silent_since =
             self.served_until.filter(|until| *until < now.minus_micros(LONGEST_SILENCE_MICROS));
-        let outage = match (silent_since, self.outage) {
+        // Of a clock that went back, what is still to come is not known yet.
+        let known = self
+            .outage
+            .filter(|outage| outage.began <= now)
+            .map(|outage| Outage { ended: outage.ended.min(now), ..outage });
+        let outage = match (silent_since, known) {
             (None, known) => known,
             // Who was still in the grace after the one before had no full TTL in between.
             (Some(since), Some(before)) if before.ended >= since.minus_micros(server_ttl.micros()) => {
@@ -128,6 +133,13 @@ mod tests {
         // A clock that went back is no silence.
         assert_eq!(served.reached(at(50), TTL), Availability { served_until: Some(at(50)), outage: None });
         assert_eq!(Availability::default().horizon(at(500), TTL).outage, None);
+    }
+
+    #[test]
+    fn an_outage_is_not_in_the_future() {
+        let served = Availability { served_until: Some(at(1_000)), outage: Some(outage(101, 1_000)) };
+        assert_eq!(served.horizon(at(500), TTL).outage, Some(outage(101, 500)));
+        assert_eq!(served.horizon(at(100), TTL).outage, None);
     }
 
     #[test]

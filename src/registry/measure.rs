@@ -1,31 +1,41 @@
 //! What is measured when somebody asks for the metrics.
 
-use std::time::Duration;
-
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::Registry;
 use crate::node::NodeType;
+use crate::store::Connections;
 
 /// Counting a fleet goes through all of it: not oftener than this, however often is asked.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// Metrics are asked for most when the database is slow, so they don't wait for it.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// When the fleet was last counted. Locked while it is counted: whoever comes second doesn't wait for it.
+/// When the fleet was last counted, or is being counted: whoever comes second doesn't count it too, nor waits. A lock for
+/// a copy, never held over an await.
 #[derive(Debug, Default)]
 pub(super) struct LastCount(Mutex<Option<Instant>>);
+
+impl LastCount {
+    fn is_due(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| last.elapsed() >= COUNT_EVERY);
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
+    }
+}
 
 impl Registry {
     /// Measures what nobody counts as it happens: connections, and nodes by type and status.
     pub async fn measure(&self) {
-        self.metrics.database.set_connections(self.store.connections());
-        let Ok(mut last) = self.last_count.0.try_lock() else { return };
-        if last.is_some_and(|last| last.elapsed() < COUNT_EVERY) {
+        let Connections { idle, in_use, max } = self.store.connections();
+        self.metrics.database.set_connections(crate::metrics::Connections { idle, in_use, max });
+        if !self.last_count.is_due() {
             return;
         }
-        *last = Some(Instant::now());
         match tokio::time::timeout(PATIENCE, self.store.summary()).await {
             Ok(Ok(seen)) => {
                 let counts: Vec<_> = seen

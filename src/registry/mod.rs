@@ -1,7 +1,7 @@
 //! What the server does: [`Registry`] is the one face that handlers call.
 //!
-//! Today it passes on to the store. The writer that batches, the catalog that answers from memory, leases and health
-//! checks belong here, behind the same face.
+//! Reads and writes go on to the store (`writes`); the life of the fleet is looked after beside them (`health`, with the
+//! `prober`).
 
 mod count;
 pub mod health;

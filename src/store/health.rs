@@ -31,6 +31,12 @@ impl ReplicaId {
     }
 }
 
+impl From<&str> for ReplicaId {
+    fn from(as_it_stands_in_the_lease: &str) -> Self {
+        Self(as_it_stands_in_the_lease.to_owned())
+    }
+}
+
 impl fmt::Display for ReplicaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -67,9 +73,9 @@ pub struct FleetCounts {
     pub taking_part: u64,
     /// Those of them that are healthy.
     pub healthy: u64,
-    /// Those that were healthy one TTL of the server ago.
+    /// Those that were healthy one TTL of theirs ago.
     pub were_healthy: u64,
-    /// Those of them that are stale now.
+    /// Those of them that are stale now, or have expired since.
     pub turned_stale: u64,
 }
 

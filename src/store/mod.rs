@@ -20,7 +20,6 @@ pub use event_page::EventPage;
 pub use retention::{Pruned, Swept};
 
 use self::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
-use crate::metrics::Connections;
 use crate::node::{
     DiscoveryQuery, EventQuery, Horizon, Life, NodeKey, NodeRecord, Origin, Precondition, Reason,
     Registration, Revision, Summary,
@@ -69,8 +68,8 @@ pub trait Store: Send + Sync + 'static {
         changes: &[LifeChange],
     ) -> Result<Vec<LifeChange>, StoreError>;
 
-    /// Forgets what was recorded of the life of nodes that are gone.
-    async fn forget_the_gone(&self) -> Result<(), StoreError>;
+    /// Forgets some of what was recorded of the life of nodes that are gone, if the replica leads.
+    async fn forget_the_gone(&self, leader: &ReplicaId) -> Result<(), StoreError>;
 
     /// Removes the nodes of a census that are overdue, if the replica leads; says of each whether it is gone. Who gave a
     /// sign of life since stays.
@@ -94,11 +93,15 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes the next few events that are older than the retention, but none that carries the revision of a
     /// registered node. `None` if nothing was done because the lease `health` is not the holder's; a store that only
     /// one server can have open has no leases, and doesn't ask.
-    async fn prune_events(&self, holder: &str, retention: Duration) -> Result<Option<Pruned>, StoreError>;
+    async fn prune_events(
+        &self,
+        leader: &ReplicaId,
+        retention: Duration,
+    ) -> Result<Option<Pruned>, StoreError>;
 
     /// Looks at the next few events that [`Store::prune_events`] has left, and deletes those that no node needs any
     /// more. A pass begins after revision 0, and goes on from where the last batch ended. `None` as there.
-    async fn sweep_events(&self, holder: &str, after: Revision) -> Result<Option<Swept>, StoreError>;
+    async fn sweep_events(&self, leader: &ReplicaId, after: Revision) -> Result<Option<Swept>, StoreError>;
 
     /// The connections to the database.
     fn connections(&self) -> Connections;
@@ -185,6 +188,17 @@ pub struct Seen<T> {
     pub revision: Revision,
     /// What status is judged by: the database's time of the reading.
     pub horizon: Horizon,
+}
+
+/// Connections to the database.
+#[derive(Debug, Clone, Copy)]
+pub struct Connections {
+    /// Open, and free to be used.
+    pub idle: u32,
+    /// Open, and in use.
+    pub in_use: u32,
+    /// How many may be open.
+    pub max: u32,
 }
 
 /// Some records in the order of their ids.

@@ -11,16 +11,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use self::probing::{Answers, Probing, write_down};
+use self::probing::{Probing, write_down};
 use self::retention::Retention;
 use self::standing::{Follow, Report, Ticker};
 use self::sweep::Sweeper;
 use crate::metrics::Metrics;
 use crate::node::Ttl;
-use crate::registry::prober::{ProbeSettings, ProbeSink, Prober, ProberError};
+use crate::registry::RegistryError;
+use crate::registry::prober::{ProbeSettings, ProberError};
 use crate::store::Store;
 use crate::store::health::ReplicaId;
 
@@ -40,6 +41,14 @@ pub struct HealthSettings {
     pub event_retention: Option<Duration>,
 }
 
+/// No call to the database may keep who looks after the fleet for longer. The database ends its statements before that;
+/// a connection that nobody answers on does not end.
+const LONGEST_CALL: Duration = Duration::from_secs(15);
+
+async fn bounded<T>(call: impl Future<Output = Result<T, RegistryError>>) -> Result<T, RegistryError> {
+    tokio::time::timeout(LONGEST_CALL, call).await.unwrap_or(Err(RegistryError::Interrupted))
+}
+
 /// The tasks that look after the fleet. They begin at once, and end with [`Health::close`].
 pub(super) struct Health {
     store: Arc<dyn Store>,
@@ -47,6 +56,8 @@ pub(super) struct Health {
     standing: watch::Receiver<Standing>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Ends the tasks of a registry that is dropped without being closed.
+    _stop_when_dropped: DropGuard,
 }
 
 impl Health {
@@ -56,6 +67,8 @@ impl Health {
         settings: &HealthSettings,
         ttl: Ttl,
     ) -> Result<Self, ProberError> {
+        // First: what can fail does before anything runs.
+        let prober = settings.probing.clone().map(|probes| probing::prober(probes, metrics)).transpose()?;
         let replica = ReplicaId::random();
         let report = Arc::new(Report::default());
         let (sender, standing) = watch::channel(Standing::default());
@@ -95,14 +108,12 @@ impl Health {
             };
             tasks.spawn(retention.run());
         }
-        if let Some(probes) = settings.probing.clone() {
-            let answers = Arc::new(Answers::new(Arc::clone(metrics)));
-            let sink: Arc<dyn ProbeSink> = answers.clone();
+        if let Some((prober, answers)) = prober {
             let probing = Probing {
                 store: Arc::clone(store),
                 metrics: Arc::clone(metrics),
                 follow: Follow(standing.clone()),
-                prober: Prober::new(probes, sink)?,
+                prober,
                 ttl,
                 stop: stop.clone(),
             };
@@ -110,7 +121,15 @@ impl Health {
             tasks.spawn(write_down(answers, Arc::clone(store), Arc::clone(metrics), stop.clone()));
         }
         tasks.close();
-        Ok(Self { store: Arc::clone(store), replica, standing, tasks, stop })
+        let stop_when_dropped = stop.clone().drop_guard();
+        Ok(Self {
+            store: Arc::clone(store),
+            replica,
+            standing,
+            tasks,
+            stop,
+            _stop_when_dropped: stop_when_dropped,
+        })
     }
 
     /// What this replica last heard.

@@ -1,11 +1,16 @@
 //! Self-preservation: when much of the fleet turns stale at once, it is more likely that we are cut off than that they
 //! are all dead. Then nobody is removed, until the fleet is seen to be well.
 
+use std::collections::VecDeque;
+
 use crate::node::{Timestamp, Ttl};
 use crate::store::health::{Census, FleetCounts, FleetWatch};
 
 /// Fewer nodes say nothing about what is likely.
 const SMALLEST_FLEET: u64 = 10;
+
+/// After so long without a census, what was in between is not known.
+const UNSEEN_MICROS: i64 = 10_000_000;
 
 /// Whether expiry pauses, and why.
 #[derive(Debug)]
@@ -14,6 +19,11 @@ pub(super) struct Preservation {
     percent: u8,
     ttl: Ttl,
     watch: FleetWatch,
+    /// Who was removed within the last TTL, and when: they were healthy and are stale like those that are still there.
+    /// A successor doesn't know of them.
+    expired: VecDeque<(Timestamp, u64)>,
+    /// The census before.
+    noted_at: Option<Timestamp>,
 }
 
 /// What a census changed.
@@ -28,7 +38,7 @@ pub(super) enum Turn {
 impl Preservation {
     /// With what a predecessor has written down.
     pub(super) fn inherit(percent: u8, ttl: Ttl, watch: FleetWatch) -> Self {
-        Self { percent, ttl, watch }
+        Self { percent, ttl, watch, expired: VecDeque::new(), noted_at: None }
     }
 
     /// Whether expiry pauses.
@@ -41,11 +51,22 @@ impl Preservation {
         self.watch
     }
 
+    /// Takes note of nodes that were removed.
+    pub(super) fn note_expired(&mut self, at: Timestamp, nodes: u64) {
+        self.expired.push_back((at, nodes));
+    }
+
     /// Takes note of a census.
     pub(super) fn note(&mut self, census: &Census) -> Option<Turn> {
-        let counts = census.counts;
-        self.watch.counts = counts;
         let at = census.horizon.at;
+        let one_ttl_ago = at.minus_micros(self.ttl.micros());
+        self.expired.retain(|(when, _)| *when >= one_ttl_ago);
+        let gone: u64 = self.expired.iter().map(|(_, nodes)| nodes).sum();
+        let mut counts = census.counts;
+        counts.were_healthy += gone;
+        counts.turned_stale += gone;
+        self.watch.counts = counts;
+        let unseen = self.noted_at.replace(at).is_some_and(|before| before < at.minus_micros(UNSEEN_MICROS));
         let is_small = counts.taking_part < SMALLEST_FLEET;
         if !self.is_on() {
             // Nor do the few that were there already, of a fleet that has just come up.
@@ -63,10 +84,10 @@ impl Preservation {
             self.watch.calm_since = None;
             return None;
         }
-        // Neither an outage nor a clock that went back is a time in which things were seen to be calm.
+        // Neither an outage nor a clock that went back, nor a time in which nobody looked, was seen to be calm.
         let calm_since = match (self.watch.calm_since, census.horizon.outage) {
             (Some(since), Some(outage)) if since < outage.ended => outage.ended,
-            (Some(since), _) if since <= at => since,
+            (Some(since), _) if since <= at && !unseen => since,
             _ => at,
         };
         self.watch.calm_since = Some(calm_since);
@@ -120,6 +141,15 @@ mod tests {
     }
 
     #[test]
+    fn who_has_expired_still_counts_for_a_ttl() {
+        let mut preservation = preservation();
+        assert_eq!(preservation.note(&census(0, 100, 90, 100, 10)), None);
+        preservation.note_expired(at(0), 10);
+        assert_eq!(preservation.note(&census(1, 90, 84, 90, 5)), None, "15 of 100");
+        assert_eq!(preservation.note(&census(2, 90, 84, 90, 6)), Some(Turn::Began), "16 of 100");
+    }
+
+    #[test]
     fn a_small_fleet_is_exempt() {
         let mut preservation = preservation();
         assert_eq!(preservation.note(&census(0, 9, 0, 9, 9)), None);
@@ -151,8 +181,9 @@ mod tests {
         // Calm, and again not: it begins anew.
         assert_eq!(preservation.note(&census(10, 100, 50, 50, 0)), None);
         assert_eq!(preservation.note(&census(60, 100, 50, 60, 10)), None);
-        assert_eq!(preservation.note(&census(100, 100, 50, 50, 0)), None);
-        assert_eq!(preservation.note(&census(100 + TTL - 1, 100, 50, 50, 0)), None);
+        for second in 100..100 + TTL {
+            assert_eq!(preservation.note(&census(second, 100, 50, 50, 0)), None);
+        }
         assert_eq!(preservation.note(&census(100 + TTL, 100, 50, 50, 0)), Some(Turn::Ended));
         assert_eq!(preservation.watch().calm_since, None);
     }
@@ -164,7 +195,9 @@ mod tests {
         first.note(&census(200, 100, 100, 100, 0));
         let mut second = Preservation::inherit(15, Ttl::from_seconds(TTL), first.watch());
         assert!(second.is_on());
-        assert_eq!(second.note(&census(200 + TTL - 1, 100, 100, 100, 0)), None);
+        for now in 201..200 + TTL {
+            assert_eq!(second.note(&census(now, 100, 100, 100, 0)), None);
+        }
         assert_eq!(second.note(&census(200 + TTL, 100, 100, 100, 0)), Some(Turn::Ended));
     }
 
@@ -177,11 +210,29 @@ mod tests {
             horizon: Horizon { at: at(second), outage: Some(Outage { began: at(101), ended: at(1_000) }) },
             ..census(second, 100, 100, 100, 0)
         };
-        assert_eq!(preservation.note(&after(1_000)), None);
-        assert_eq!(preservation.note(&after(1_000 + TTL - 1)), None);
+        for second in 1_000..1_000 + TTL {
+            assert_eq!(preservation.note(&after(second)), None);
+        }
         // Back by ten minutes: a whole TTL again.
-        assert_eq!(preservation.note(&census(500, 100, 100, 100, 0)), None);
-        assert_eq!(preservation.note(&census(500 + TTL - 1, 100, 100, 100, 0)), None);
-        assert_eq!(preservation.note(&census(500 + TTL, 100, 100, 100, 0)), Some(Turn::Ended));
+        let back = |second| Census {
+            horizon: Horizon { at: at(second), outage: Some(Outage { began: at(101), ended: at(500) }) },
+            ..census(second, 100, 100, 100, 0)
+        };
+        for second in 500..500 + TTL {
+            assert_eq!(preservation.note(&back(second)), None);
+        }
+        assert_eq!(preservation.note(&back(500 + TTL)), Some(Turn::Ended));
+    }
+
+    #[test]
+    fn a_time_in_which_nobody_looked_does_not_count_as_calm() {
+        let mut preservation = preservation();
+        preservation.note(&census(0, 100, 0, 100, 100));
+        assert_eq!(preservation.note(&census(10, 100, 100, 100, 0)), None);
+        assert_eq!(preservation.note(&census(10 + TTL, 100, 100, 100, 0)), None);
+        for second in 10 + TTL..10 + 2 * TTL {
+            assert_eq!(preservation.note(&census(second, 100, 100, 100, 0)), None);
+        }
+        assert_eq!(preservation.note(&census(10 + 2 * TTL, 100, 100, 100, 0)), Some(Turn::Ended));
     }
 }

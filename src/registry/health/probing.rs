@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::standing::{Follow, Leadership};
+use super::bounded;
+use super::standing::Follow;
 use crate::metrics::{HeartbeatSource, Metrics, ProbeOutcome};
 use crate::node::{NodeKey, Revision, Ttl};
 use crate::registry::RegistryError;
-use crate::registry::prober::{Lane, Outcome, ProbeSink, Prober, Target};
+use crate::registry::prober::{Lane, Outcome, ProbeSettings, ProbeSink, Prober, ProberError, Target};
 use crate::store::Store;
 use crate::store::health::{HealthEndpoint, Targets};
 
@@ -25,6 +26,16 @@ const GATHER: Duration = Duration::from_millis(100);
 /// The most that are written together.
 const TOGETHER: usize = 10_000;
 
+/// A prober, and what it tells of answers.
+pub(super) fn prober(
+    settings: ProbeSettings,
+    metrics: &Arc<Metrics>,
+) -> Result<(Prober, Arc<Answers>), ProberError> {
+    let answers = Arc::new(Answers { nodes: Mutex::default(), metrics: Arc::clone(metrics) });
+    let sink: Arc<dyn ProbeSink> = answers.clone();
+    Ok((Prober::new(settings, sink)?, answers))
+}
+
 /// Who has answered since it was last written down. Each node once: it is bounded by the fleet.
 ///
 /// A lock for an insertion, never held over an await.
@@ -34,10 +45,6 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { nodes: Mutex::default(), metrics }
-    }
-
     fn take(&self) -> Vec<NodeKey> {
         mem::take(&mut *self.nodes.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
     }
@@ -81,7 +88,13 @@ pub(super) async fn write_down(
     while stop.run_until_cancelled(tokio::time::sleep(GATHER)).await.is_some() {
         let nodes = answers.take();
         for nodes in nodes.chunks(TOGETHER) {
-            let results = store.heartbeat(nodes).await;
+            let Ok(results) = bounded(async { Ok(store.heartbeat(nodes).await) }).await else {
+                tracing::warn!(
+                    nodes = nodes.len(),
+                    "signs of life could not be written in time, and are dropped"
+                );
+                break;
+            };
             let written = results.iter().filter(|result| result.is_ok()).count();
             metrics.life.heartbeats(HeartbeatSource::Probe, written as u64);
             crate::registry::report("heartbeat", results.iter().filter_map(|result| result.as_ref().err()));
@@ -105,18 +118,20 @@ impl Probing {
         while let Some(Some(leadership)) = stop.run_until_cancelled(self.follow.until_leading()).await {
             let mut follow = self.follow.clone();
             tokio::select! {
-                () = self.keep_up(&leadership) => {}
+                () = self.keep_up() => {}
                 () = follow.until_deposed(leadership.term) => {}
                 () = stop.cancelled() => {}
             }
             self.prober.clear();
             self.metrics.probes.set_targets(0);
+            self.metrics.database.set_event_lag(Duration::ZERO);
         }
         self.prober.close().await;
     }
 
     /// Follows the changes for as long as it is let.
-    async fn keep_up(&self, _: &Leadership) {
+    async fn keep_up(&self) {
+        let mut failing = false;
         let mut fleet = HashSet::new();
         let mut seen = None;
         let mut read_all_at = Instant::now() + READ_ALL_EVERY;
@@ -126,9 +141,18 @@ impl Probing {
                 seen = None;
             }
             match self.read(&mut fleet, seen).await {
-                Ok(revision) => seen = Some(revision),
+                Ok(revision) => {
+                    seen = Some(revision);
+                    failing = false;
+                }
                 Err(error) => {
-                    tracing::debug!(reason = crate::registry::reason(&error), "what to probe can't be read");
+                    if !failing {
+                        tracing::warn!(
+                            reason = crate::registry::reason(&error),
+                            "what to probe can't be read"
+                        );
+                    }
+                    failing = true;
                 }
             }
             tokio::time::sleep(FOLLOW_EVERY).await;
@@ -140,7 +164,7 @@ impl Probing {
         fleet: &mut HashSet<NodeKey>,
         since: Option<Revision>,
     ) -> Result<Revision, RegistryError> {
-        let Targets { revision, complete, nodes, lag } = self.store.targets(since).await?;
+        let Targets { revision, complete, nodes, lag } = bounded(self.store.targets(since)).await?;
         self.metrics.database.set_revision(revision.get());
         self.metrics.database.set_event_lag(lag);
         if complete {

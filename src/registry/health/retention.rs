@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::bounded;
 use super::standing::Follow;
 use crate::metrics::Metrics;
 use crate::node::Revision;
@@ -47,13 +48,15 @@ impl Retention {
     }
 
     async fn batch(&self, after: &mut Revision) -> Result<Duration, RegistryError> {
-        let holder = self.replica.as_str();
-        let Some(pruned) = self.store.prune_events(holder, self.keep).await? else { return Ok(PAUSE) };
+        let leader = &self.replica;
+        let Some(pruned) = bounded(self.store.prune_events(leader, self.keep)).await? else {
+            return Ok(PAUSE);
+        };
         self.metrics.database.events_pruned(pruned.deleted);
         if pruned.more {
             return Ok(BETWEEN_BATCHES);
         }
-        let Some(swept) = self.store.sweep_events(holder, *after).await? else { return Ok(PAUSE) };
+        let Some(swept) = bounded(self.store.sweep_events(leader, *after)).await? else { return Ok(PAUSE) };
         self.metrics.database.events_pruned(swept.deleted);
         *after = swept.next.unwrap_or_default();
         Ok(PAUSE)

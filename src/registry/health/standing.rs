@@ -58,7 +58,7 @@ impl Report {
     }
 }
 
-/// Reports to the database every second, until told to stop; then gives the lease back.
+/// Reports to the database every second, until told to stop.
 pub(super) struct Ticker {
     pub(super) store: Arc<dyn Store>,
     pub(super) metrics: Arc<Metrics>,

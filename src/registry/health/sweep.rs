@@ -1,18 +1,20 @@
 //! The sweep: looks at the fleet, tells who came to life or turned stale, and removes who has been stale for too long.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::bounded;
 use super::preservation::{Preservation, Turn};
 use super::standing::{Follow, Report};
 use crate::metrics::{Metrics, StatusChange};
-use crate::node::Ttl;
+use crate::node::{NodeKey, Ttl};
 use crate::registry::RegistryError;
 use crate::store::Store;
-use crate::store::health::{Census, ReplicaId, Rules};
+use crate::store::health::{Census, FleetCounts, ReplicaId, Rules};
 
 /// The fleet is looked at this often, whatever the last look said: who registers with a short TTL was not in it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -20,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// So many are told of, or removed, in one transaction.
 const TOGETHER: usize = 1_000;
+/// For so long a node is left alone that the database refused to remove.
+const KEPT_FOR: Duration = Duration::from_mins(1);
 /// How often what was told of nodes that are gone is forgotten.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
 
@@ -41,84 +45,115 @@ pub(super) struct Sweeper {
 
 impl Sweeper {
     pub(super) async fn run(mut self) {
-        while let Some(Some(leadership)) =
-            self.stop.clone().run_until_cancelled(self.follow.until_leading()).await
-        {
-            let mut preservation =
+        let stop = self.stop.clone();
+        while let Some(Some(leadership)) = stop.run_until_cancelled(self.follow.until_leading()).await {
+            let preservation =
                 Preservation::inherit(self.preservation_percent, self.ttl, leadership.inherited);
-            let mut forget_at = Instant::now() + FORGET_EVERY;
-            let mut failing = false;
-            while self.follow.leadership().is_some_and(|now| now.term == leadership.term) {
-                let pause = match self.sweep(&mut preservation).await {
-                    Ok(pause) => {
-                        failing = false;
-                        pause
-                    }
-                    Err(error) => {
-                        if !failing {
-                            tracing::warn!(
-                                reason = crate::registry::reason(&error),
-                                "the fleet can't be seen to"
-                            );
-                        }
-                        failing = true;
-                        LONGEST_PAUSE
-                    }
-                };
-                if Instant::now() >= forget_at {
-                    forget_at = Instant::now() + FORGET_EVERY;
-                    if let Err(error) = self.store.forget_the_gone().await {
-                        tracing::warn!(
-                            reason = crate::registry::reason(&error),
-                            "the gone are not forgotten"
-                        );
-                    }
-                }
-                if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                    break;
-                }
-            }
+            let term = Term { sweeper: &self, number: leadership.term, preservation, kept: HashMap::new() };
+            term.run().await;
             self.report.set(None);
-        }
-    }
-
-    /// One look at the fleet, and what follows from it; says when to look again.
-    async fn sweep(&self, preservation: &mut Preservation) -> Result<Duration, RegistryError> {
-        let rules =
-            Rules { expire_after: self.expire_after, probing: self.probing, uptime: self.up_since.elapsed() };
-        let census = self.store.census(&rules).await?;
-        let turn = preservation.note(&census);
-        self.report.set(Some(preservation.watch()));
-        tell(turn, &census);
-        for changes in census.changes.chunks(TOGETHER) {
-            let told = self.store.announce(&self.replica, changes).await?;
-            for (change, healthy) in [(StatusChange::Healthy, true), (StatusChange::Stale, false)] {
-                let count = told.iter().filter(|told| told.healthy == healthy).count() as u64;
-                self.metrics.life.status_changed(change, count);
-            }
-        }
-        if !census.overdue.is_empty() && !preservation.is_on() {
-            self.expire(&census, &rules).await;
-        }
-        Ok(pause(&census, preservation.is_on()))
-    }
-
-    async fn expire(&self, census: &Census, rules: &Rules) {
-        for overdue in census.overdue.chunks(TOGETHER) {
-            let results = self.store.expire(&self.replica, overdue, &census.horizon, rules).await;
-            let expired = results.iter().filter(|result| matches!(result, Ok(true))).count();
-            self.metrics.life.expired(expired as u64);
-            if expired > 0 {
-                tracing::info!(expired, "nodes were removed: they had been stale for too long");
-            }
-            // One that can't be removed, because a trigger of the owner's is against it, keeps nobody else.
-            crate::registry::report("expire", results.iter().filter_map(|result| result.as_ref().err()));
         }
     }
 }
 
-fn tell(turn: Option<Turn>, census: &Census) {
-    let counts = census.counts;
+/// One term of leading.
+struct Term<'a> {
+    sweeper: &'a Sweeper,
+    number: u64,
+    preservation: Preservation,
+    /// Nodes that the database refused to remove, a trigger of the owner's for example, and when to try again.
+    kept: HashMap<NodeKey, Instant>,
+}
+
+impl Term<'_> {
+    async fn run(mut self) {
+        let mut forget_at = Instant::now() + FORGET_EVERY;
+        let mut failing = false;
+        while self.goes_on() {
+            let result = self.sweep().await;
+            if let Err(error) = &result
+                && !failing
+            {
+                tracing::warn!(reason = crate::registry::reason(error), "the fleet can't be looked after");
+            }
+            failing = result.is_err();
+            if Instant::now() >= forget_at {
+                forget_at = Instant::now() + FORGET_EVERY;
+                self.forget().await;
+            }
+            let pause = tokio::time::sleep(result.unwrap_or(LONGEST_PAUSE));
+            if self.sweeper.stop.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Whether this replica still leads, and has done so since the term began.
+    fn goes_on(&self) -> bool {
+        self.sweeper.follow.leadership().is_some_and(|now| now.term == self.number)
+    }
+
+    /// One look at the fleet, and what follows from it; says when to look again.
+    async fn sweep(&mut self) -> Result<Duration, RegistryError> {
+        let Sweeper { store, metrics, replica, report, expire_after, probing, up_since, .. } = self.sweeper;
+        let rules = Rules { expire_after: *expire_after, probing: *probing, uptime: up_since.elapsed() };
+        let census = bounded(store.census(&rules)).await?;
+        let turn = self.preservation.note(&census);
+        report.set(Some(self.preservation.watch()));
+        tell(turn, self.preservation.watch().counts);
+        for changes in census.changes.chunks(TOGETHER) {
+            if !self.goes_on() {
+                return Ok(SHORTEST_PAUSE);
+            }
+            let told = bounded(store.announce(replica, changes)).await?;
+            for (change, healthy) in [(StatusChange::Healthy, true), (StatusChange::Stale, false)] {
+                let count = told.iter().filter(|told| told.healthy == healthy).count() as u64;
+                metrics.life.status_changed(change, count);
+            }
+        }
+        if !self.preservation.is_on() {
+            self.expire(&census, &rules).await?;
+        }
+        Ok(pause(&census, self.preservation.is_on()))
+    }
+
+    async fn expire(&mut self, census: &Census, rules: &Rules) -> Result<(), RegistryError> {
+        let Sweeper { store, metrics, replica, .. } = self.sweeper;
+        let now = Instant::now();
+        self.kept.retain(|_, until| *until > now);
+        let overdue: Vec<NodeKey> =
+            census.overdue.iter().filter(|id| !self.kept.contains_key(id)).cloned().collect();
+        for overdue in overdue.chunks(TOGETHER) {
+            if !self.goes_on() {
+                return Ok(());
+            }
+            let expiring = store.expire(replica, overdue, &census.horizon, rules);
+            let results = bounded(async { Ok(expiring.await) }).await?;
+            let expired = results.iter().filter(|result| matches!(result, Ok(true))).count() as u64;
+            metrics.life.expired(expired);
+            if expired > 0 {
+                self.preservation.note_expired(census.horizon.at, expired);
+                tracing::info!(expired, "nodes were removed: they had been stale for too long");
+            }
+            for (id, result) in overdue.iter().zip(&results) {
+                if matches!(result, Err(RegistryError::Refused(_))) {
+                    self.kept.insert(id.clone(), now + KEPT_FOR);
+                }
+            }
+            crate::registry::report("expire", results.iter().filter_map(|result| result.as_ref().err()));
+        }
+        Ok(())
+    }
+
+    async fn forget(&self) {
+        let Sweeper { store, replica, .. } = self.sweeper;
+        if let Err(error) = bounded(store.forget_the_gone(replica)).await {
+            tracing::warn!(reason = crate::registry::reason(&error), "the gone are not forgotten");
+        }
+    }
+}
+
+fn tell(turn: Option<Turn>, counts: FleetCounts) {
     let (were_healthy, turned_stale) = (counts.were_healthy, counts.turned_stale);
     let (taking_part, healthy) = (counts.taking_part, counts.healthy);
     match turn {

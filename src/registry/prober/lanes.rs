@@ -20,15 +20,6 @@ pub enum Lane {
 impl Lane {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Healthy, Self::Failing];
-
-    /// Its name in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Failing => "failing",
-        }
-    }
 }
 
 /// The slots: three quarters for healthy targets, one for the failing.

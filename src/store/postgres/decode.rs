@@ -2,6 +2,7 @@
 
 use sqlx::Row as _;
 use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgHasArrayType, PgRow, PgTypeInfo, PgValueFormat, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type};
 
@@ -13,15 +14,20 @@ const EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// A `timestamptz` as microseconds. sqlx's own decoders panic at `infinity`.
 pub(super) struct PgTimestamp(pub(super) Timestamp);
 
+/// The types by number, which is the same everywhere (`pg_type.dat`). By name, sqlx would look an array's up between
+/// the preparation of a statement and its execution, and an unnamed statement doesn't survive that.
+const TIMESTAMPTZ: Oid = Oid(1184);
+const TIMESTAMPTZ_ARRAY: Oid = Oid(1185);
+
 impl Type<Postgres> for PgTimestamp {
     fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("timestamptz")
+        PgTypeInfo::with_oid(TIMESTAMPTZ)
     }
 }
 
 impl PgHasArrayType for PgTimestamp {
     fn array_type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("_timestamptz")
+        PgTypeInfo::with_oid(TIMESTAMPTZ_ARRAY)
     }
 }
 

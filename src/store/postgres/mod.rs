@@ -27,10 +27,9 @@ use tokio::sync::Semaphore;
 
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::{
-    DeregisterWrite, EventPage, Heartbeat, Maintained, MaintenanceWrite, Page, Pruned, RegisterWrite,
-    Registered, Seen, Store, StoreError, Swept,
+    Connections, DeregisterWrite, EventPage, Heartbeat, Maintained, MaintenanceWrite, Page, Pruned,
+    RegisterWrite, Registered, Seen, Store, StoreError, Swept,
 };
-use crate::metrics::Connections;
 use crate::node::{DiscoveryQuery, EventQuery, Horizon, NodeKey, NodeRecord, Revision, Summary, Ttl};
 
 pub use events::{SCAN, SCAN_NODES, SCAN_SETTINGS};
@@ -151,8 +150,8 @@ impl Store for PostgresStore {
         health::announce(&self.pool, leader, changes).await
     }
 
-    async fn forget_the_gone(&self) -> Result<(), StoreError> {
-        Ok(health::forget_the_gone(&self.pool).await?)
+    async fn forget_the_gone(&self, leader: &ReplicaId) -> Result<(), StoreError> {
+        health::forget_the_gone(&self.pool, leader).await
     }
 
     async fn expire(
@@ -177,12 +176,16 @@ impl Store for PostgresStore {
         Ok(summary::summary(&self.pool, self.ttl).await?)
     }
 
-    async fn prune_events(&self, holder: &str, retention: Duration) -> Result<Option<Pruned>, StoreError> {
-        retention::prune(&self.pool, holder, retention).await
+    async fn prune_events(
+        &self,
+        leader: &ReplicaId,
+        retention: Duration,
+    ) -> Result<Option<Pruned>, StoreError> {
+        retention::prune(&self.pool, leader, retention).await
     }
 
-    async fn sweep_events(&self, holder: &str, after: Revision) -> Result<Option<Swept>, StoreError> {
-        retention::sweep(&self.pool, holder, after).await
+    async fn sweep_events(&self, leader: &ReplicaId, after: Revision) -> Result<Option<Swept>, StoreError> {
+        retention::sweep(&self.pool, leader, after).await
     }
 
     fn connections(&self) -> Connections {

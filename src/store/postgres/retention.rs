@@ -1,7 +1,7 @@
 //! Deleting old events from PostgreSQL.
 //!
-//! Nobody waits for it: rows of the log are deleted that nobody else writes, and what is locked besides are the lease,
-//! which is the caller's own, and then for one statement the row of the state.
+//! Nobody waits for it: rows of the log are deleted that nobody else writes, and what is locked besides is the row of the
+//! state, for one statement. Done twice, by one who doesn't know yet that another leads, it does no harm.
 //!
 //! READ COMMITTED is enough. A node is judged by what the `DELETE` sees, and what is committed after that can only
 //! make an event needless, never needed: a newer event takes its place, a node that is removed needs none, and one that
@@ -13,13 +13,11 @@ use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Postgres, Row as _, Transaction};
 
 use super::begin;
+use super::health::leads;
 use crate::node::Revision;
 use crate::store::StoreError;
+use crate::store::health::ReplicaId;
 use crate::store::retention::{BATCH, Pruned, Range, Swept, micros};
-
-/// As long as the row is locked, nobody else takes the lease.
-const FENCE: &str = "
-SELECT name FROM onex_registry_leases WHERE name = 'health' AND holder = $1 FOR NO KEY UPDATE";
 
 const PRUNED_THROUGH: &str = "SELECT COALESCE((SELECT pruned_through FROM onex_registry_state), 0)";
 
@@ -56,11 +54,11 @@ INSERT INTO onex_registry_state AS s (pruned_through) VALUES ($1)
 
 pub(super) async fn prune(
     pool: &PgPool,
-    holder: &str,
+    leader: &ReplicaId,
     retention: Duration,
 ) -> Result<Option<Pruned>, StoreError> {
     let mut tx = pool.begin_with(begin::WRITE).await?;
-    if !fenced(&mut tx, holder).await? {
+    if !leads(&mut tx, leader).await? {
         return Ok(None);
     }
     let after = pruned_through(&mut tx).await?;
@@ -73,9 +71,13 @@ pub(super) async fn prune(
     Ok(Some(Pruned { deleted, more: old.is_full() }))
 }
 
-pub(super) async fn sweep(pool: &PgPool, holder: &str, after: Revision) -> Result<Option<Swept>, StoreError> {
+pub(super) async fn sweep(
+    pool: &PgPool,
+    leader: &ReplicaId,
+    after: Revision,
+) -> Result<Option<Swept>, StoreError> {
     let mut tx = pool.begin_with(begin::WRITE).await?;
-    if !fenced(&mut tx, holder).await? {
+    if !leads(&mut tx, leader).await? {
         return Ok(None);
     }
     let through = pruned_through(&mut tx).await?;
@@ -83,11 +85,6 @@ pub(super) async fn sweep(pool: &PgPool, holder: &str, after: Revision) -> Resul
     let deleted = delete(&mut tx, &left).await?;
     tx.commit().await?;
     Ok(Some(left.swept(deleted)))
-}
-
-async fn fenced(tx: &mut Transaction<'_, Postgres>, holder: &str) -> Result<bool, sqlx::Error> {
-    let lease = sqlx::query(FENCE).persistent(false).bind(holder).fetch_optional(&mut **tx).await?;
-    Ok(lease.is_some())
 }
 
 async fn pruned_through(tx: &mut Transaction<'_, Postgres>) -> Result<i64, sqlx::Error> {

@@ -27,13 +27,13 @@ SELECT preserving_since, calm_since, taking_part, healthy, were_healthy, turned_
 /// ?7 uptime; all in microseconds.
 const JUDGED: &str = "
 WITH signs AS (
-    SELECT n.node_id, n.registered_at, max(COALESCE(n.ttl_seconds * 1000000, ?4), 0) AS ttl,
+    SELECT n.node_id, n.registered_at, max(COALESCE(min(n.ttl_seconds, 2147483647) * 1000000, ?4), 0) AS ttl,
            n.last_heartbeat IS NOT NULL OR (?6 AND n.health_endpoint IS NOT NULL) AS takes_part,
            min(max(n.last_heartbeat, 0), ?1) AS last,
            min(max(COALESCE(n.last_heartbeat, 0), n.updated_at, 0), ?1) AS leaving
       FROM node_registrations n WHERE n.maintenance IS NULL
 ), judged AS MATERIALIZED (
-    SELECT s.node_id, s.takes_part, told.status AS told, told.since AS told_since, s.last,
+    SELECT s.node_id, s.takes_part, told.status AS told, told.since AS told_since, s.last, s.ttl,
            CASE WHEN ?2 IS NOT NULL AND s.last + s.ttl >= ?2 THEN max(s.last + s.ttl, ?3 + s.ttl)
                 ELSE s.last + s.ttl END AS fades,
            CASE WHEN ?5 IS NOT NULL AND s.takes_part AND s.ttl <= ?7
@@ -49,8 +49,8 @@ WITH signs AS (
 const COUNTS: &str = "
 SELECT count(*) FILTER (WHERE takes_part) AS taking_part,
        count(*) FILTER (WHERE fades >= ?1) AS healthy,
-       count(*) FILTER (WHERE fades < ?1 AND fades > ?1 - ?4) AS turned_stale,
-       count(*) FILTER (WHERE fades >= ?1 AND told = 'healthy' AND told_since <= ?1 - ?4) AS stayed_healthy,
+       count(*) FILTER (WHERE fades < ?1 AND fades > ?1 - ttl) AS turned_stale,
+       count(*) FILTER (WHERE fades >= ?1 AND told = 'healthy' AND told_since <= ?1 - ttl) AS stayed_healthy,
        min(fades) FILTER (WHERE fades >= ?1) AS next_fades, min(leaves) FILTER (WHERE leaves >= ?1) AS next_leaves,
        count(*) FILTER (WHERE leaves < ?1) AS overdue,
        count(*) FILTER (WHERE fades IS NOT NULL
@@ -68,7 +68,7 @@ const OVERDUE: &str = "SELECT node_id FROM judged WHERE leaves < ?1 ORDER BY lea
 const TELL: &str = "
 INSERT INTO onex_registry_node_health AS told (node_id, registered_at, status, since)
 SELECT node_id, registered_at, ?2, ?3 FROM node_registrations
- WHERE node_id = ?1 AND maintenance IS NULL AND (?2 = 'healthy' OR last_heartbeat <= ?3)
+ WHERE node_id = ?1 AND maintenance IS NULL AND CASE ?2 WHEN 'healthy' THEN last_heartbeat >= ?3 ELSE last_heartbeat <= ?3 END
     ON CONFLICT (node_id) DO UPDATE
    SET registered_at = excluded.registered_at, status = excluded.status, since = excluded.since
  WHERE told.registered_at <> excluded.registered_at OR told.status <> excluded.status";
@@ -82,7 +82,7 @@ DELETE FROM node_registrations
  WHERE node_id = ?1 AND maintenance IS NULL
    AND (last_heartbeat IS NOT NULL OR (?2 AND health_endpoint IS NOT NULL))
    AND min(max(COALESCE(last_heartbeat, 0), updated_at, 0), ?3)
-       + max(COALESCE(ttl_seconds * 1000000, ?4), 0) + ?5 < ?3";
+       + max(COALESCE(min(ttl_seconds, 2147483647) * 1000000, ?4), 0) + ?5 < ?3";
 
 /// What each of these does, in a transaction of the writer.
 macro_rules! in_transaction {

@@ -29,10 +29,9 @@ use super::clock::Clock;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::migration::{Migration, SQLITE};
 use super::{
-    DeregisterWrite, EventPage, Heartbeat, Maintained, MaintenanceWrite, Page, Pruned, RegisterWrite,
-    Registered, Seen, Store, StoreError, Swept,
+    Connections, DeregisterWrite, EventPage, Heartbeat, Maintained, MaintenanceWrite, Page, Pruned,
+    RegisterWrite, Registered, Seen, Store, StoreError, Swept,
 };
-use crate::metrics::Connections;
 use crate::node::{
     Availability, DiscoveryQuery, EventQuery, Horizon, JsonText, NodeKey, NodeRecord, Outage, Revision,
     Summary, Timestamp, Ttl,
@@ -208,7 +207,7 @@ impl Store for SqliteStore {
         health::announce(&self.writer, changes, &*self.clock).await
     }
 
-    async fn forget_the_gone(&self) -> Result<(), StoreError> {
+    async fn forget_the_gone(&self, _: &ReplicaId) -> Result<(), StoreError> {
         health::forget_the_gone(&self.writer).await
     }
 
@@ -237,11 +236,11 @@ impl Store for SqliteStore {
         Ok(summary::summary(&self.readers, self.ttl, &*self.clock).await?)
     }
 
-    async fn prune_events(&self, _holder: &str, retention: Duration) -> Result<Option<Pruned>, StoreError> {
+    async fn prune_events(&self, _: &ReplicaId, retention: Duration) -> Result<Option<Pruned>, StoreError> {
         Ok(Some(retention::prune(&self.writer, retention, &*self.clock).await?))
     }
 
-    async fn sweep_events(&self, _holder: &str, after: Revision) -> Result<Option<Swept>, StoreError> {
+    async fn sweep_events(&self, _: &ReplicaId, after: Revision) -> Result<Option<Swept>, StoreError> {
         Ok(Some(retention::sweep(&self.writer, after).await?))
     }
 

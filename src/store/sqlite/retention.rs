@@ -180,11 +180,11 @@ mod tests {
         }
 
         async fn prune(&self) -> Pruned {
-            self.store.prune_events("", HOUR).await.unwrap().unwrap()
+            self.store.prune_events(&"".into(), HOUR).await.unwrap().unwrap()
         }
 
         async fn sweep(&self, after: i64) -> Swept {
-            self.store.sweep_events("", Revision::new(after).unwrap()).await.unwrap().unwrap()
+            self.store.sweep_events(&"".into(), Revision::new(after).unwrap()).await.unwrap().unwrap()
         }
 
         /// The revisions of the log, and of the nodes in the order of their ids.

@@ -144,7 +144,7 @@ async fn revisions_stay_true_while_the_log_is_deleted_under_them() {
 impl Setting {
     async fn store_is_idle(&self) -> bool {
         use onex_registry::store::Store as _;
-        let pruned = self.store.prune_events(HOLDER, Duration::ZERO).await.unwrap().unwrap();
+        let pruned = self.store.prune_events(&HOLDER.into(), Duration::ZERO).await.unwrap().unwrap();
         pruned.deleted == 0 && !pruned.more && self.sweep().await == 0
     }
 }

@@ -20,7 +20,7 @@ SELECT statement_timestamp() AS at, s.served_until, s.outage_began, s.outage_end
 /// endpoints are probed, $7 microseconds of uptime, $8 how many to name.
 const CENSUS: &str = r"
 WITH judged AS MATERIALIZED (
-    SELECT n.node_id, told.status AS told, told.since AS told_since, last.sign, life.fades,
+    SELECT n.node_id, told.status AS told, told.since AS told_since, ttl.ttl, last.sign, life.fades,
            n.last_heartbeat IS NOT NULL OR ($6 AND n.health_endpoint IS NOT NULL) AS takes_part,
            CASE WHEN $5::bigint IS NOT NULL AND ttl.micros <= $7::bigint
                      AND (n.last_heartbeat IS NOT NULL OR ($6 AND n.health_endpoint IS NOT NULL))
@@ -49,11 +49,10 @@ SELECT counts.*, changes.*,
        ARRAY(SELECT node_id::text FROM judged WHERE leaves < $1 ORDER BY leaves LIMIT $8) AS overdue
   FROM (SELECT count(*) FILTER (WHERE takes_part) AS taking_part,
                count(*) FILTER (WHERE fades >= $1) AS healthy,
-               count(*) FILTER (WHERE fades < $1
-                                      AND fades > $1 - make_interval(secs => 0.000001) * $4::bigint::float8)
+               count(*) FILTER (WHERE fades < $1 AND fades > $1 - ttl)
                    AS turned_stale,
                count(*) FILTER (WHERE fades >= $1 AND told = 'healthy'
-                                      AND told_since <= $1 - make_interval(secs => 0.000001) * $4::bigint::float8)
+                                      AND told_since <= $1 - ttl)
                    AS stayed_healthy,
                LEAST(min(fades) FILTER (WHERE fades >= $1), min(leaves) FILTER (WHERE leaves >= $1)) AS next_due
           FROM judged) AS counts
@@ -91,7 +90,8 @@ pub(in crate::store::postgres) async fn census(
     let number = |column| row.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or_default());
     let turned_stale = number("turned_stale")?;
     let keys = |column| -> Result<Vec<NodeKey>, sqlx::Error> {
-        Ok(row.try_get::<Vec<String>, _>(column)?.into_iter().filter_map(NodeKey::new).collect())
+        let key = |id| NodeKey::new(id).ok_or_else(|| decode::broken("an id that the column can't hold"));
+        row.try_get::<Vec<String>, _>(column)?.into_iter().map(key).collect()
     };
     let since: Vec<PgTimestamp> = row.try_get("since")?;
     let are_healthy: Vec<bool> = row.try_get("are_healthy")?;

@@ -8,7 +8,9 @@ use crate::store::health::{FleetCounts, FleetWatch, LEASE, ReplicaId, Tick};
 use crate::store::postgres::begin;
 use crate::store::postgres::decode::{self, PgTimestamp};
 
-/// A lease that is somebody else's is not even locked. Who takes one over keeps what is written there.
+/// A lease that is somebody else's is not even locked. Who takes one over keeps what is written there. One that ends later
+/// than any that is given was given by a clock that has gone back since; `infinity` is the operator's way to have
+/// nobody lead.
 const RENEW: &str = "
 UPDATE onex_registry_leases
    SET expires_at = clock_timestamp() + make_interval(secs => $2),
@@ -19,7 +21,9 @@ UPDATE onex_registry_leases
        were_healthy = CASE WHEN holder = $1 AND $3 THEN $8 ELSE were_healthy END,
        turned_stale = CASE WHEN holder = $1 AND $3 THEN $9 ELSE turned_stale END,
        holder = $1
- WHERE name = 'health' AND (holder = $1 OR expires_at < clock_timestamp())";
+ WHERE name = 'health'
+   AND (holder = $1 OR expires_at < clock_timestamp()
+        OR (expires_at > clock_timestamp() + 2 * make_interval(secs => $2) AND expires_at < 'infinity'))";
 
 const LEASE_NOW: &str = "
 SELECT holder, preserving_since, calm_since, taking_part, healthy, were_healthy, turned_stale
@@ -28,6 +32,10 @@ SELECT holder, preserving_since, calm_since, taking_part, healthy, were_healthy,
 const STATE: &str = "
 SELECT served_until, outage_began, outage_ended, clock_timestamp() AS at
   FROM onex_registry_state FOR NO KEY UPDATE";
+
+/// What keeps heartbeats out keeps this out: an index that is being made, or a table that is being rewritten. As long
+/// as it does, heartbeats can't be taken.
+const CAN_BE_WRITTEN: &str = "LOCK TABLE node_registrations IN ROW EXCLUSIVE MODE";
 
 const REACHED: &str = "
 UPDATE onex_registry_state SET served_until = $1, outage_began = $2, outage_ended = $3";
@@ -91,6 +99,7 @@ async fn reached(
     tx: &mut Transaction<'_, Postgres>,
     server_ttl: Ttl,
 ) -> Result<crate::node::Horizon, sqlx::Error> {
+    sqlx::query(CAN_BE_WRITTEN).persistent(false).execute(&mut **tx).await?;
     let mut row = sqlx::query(STATE).persistent(false).fetch_optional(&mut **tx).await?;
     if row.is_none() {
         sqlx::query(STATE_AGAIN).persistent(false).execute(&mut **tx).await?;

@@ -1,6 +1,7 @@
 //! Seeing to the fleet: who does it, what there is to do, and doing it.
 //!
-//! The order of locks is that of the writer: node rows, sorted by id; what has been told of them; then the revisions.
+//! The order of locks is that of the writer: node rows, sorted by id; then the revisions. What has been told of nodes is
+//! written after that, by one who leads: nobody else waits for it.
 
 mod announce;
 mod census;

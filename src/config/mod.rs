@@ -1,16 +1,17 @@
 //! The settings: read from flags, the environment and `.env`, and checked all at once.
 
+mod read;
+mod value;
+
 use std::collections::BTreeSet;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
-use ipnet::IpNet;
 
 use crate::registry::prober::{AddressPolicy, ProbeSettings};
-use crate::store::postgres::PostgresStore;
+
+pub use self::value::{CorsOrigins, DatabaseUrl, LogFormat};
 
 /// The settings as they were given. Text: what is wrong with them is said of all at once, by [`RawSettings::check`].
 #[derive(Debug, Clone, Default, Args)]
@@ -211,61 +212,6 @@ pub struct Settings {
     pub log: String,
 }
 
-/// The URL of a database. Its `Debug` and `Display` show where it is, never who we are there.
-#[derive(Clone, PartialEq, Eq)]
-pub enum DatabaseUrl {
-    /// A PostgreSQL server.
-    Postgres(String),
-    /// An SQLite file.
-    Sqlite(String),
-}
-
-impl fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(url) => f.write_str(url),
-            Self::Postgres(url) => match url::Url::parse(url) {
-                Ok(url) => {
-                    write!(f, "postgres://{}", url.host_str().unwrap_or("(local socket)"))?;
-                    if let Some(port) = url.port() {
-                        write!(f, ":{port}")?;
-                    }
-                    f.write_str(url.path())
-                }
-                Err(_) => f.write_str("postgres://(redacted)"),
-            },
-        }
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DatabaseUrl({self})")
-    }
-}
-
-/// Which origins a browser may call from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CorsOrigins {
-    /// None: CORS is off.
-    None,
-    /// Any.
-    Any,
-    /// These.
-    Some(Vec<axum::http::HeaderValue>),
-}
-
-/// How logs look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Pretty on a terminal, else JSON.
-    Auto,
-    /// For people.
-    Pretty,
-    /// For machines: one JSON object per line.
-    Json,
-}
-
 /// All that is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
@@ -284,18 +230,17 @@ impl RawSettings {
         let settings = Settings {
             database: wrong.or(
                 "DATABASE_URL",
-                database(&self.database_url),
+                read::database(&self.database_url),
                 DatabaseUrl::Sqlite(String::new()),
             ),
             listen: wrong.or(
                 "ONEX_REGISTRY_LISTEN",
-                listen(&self.listen),
+                read::listen(&self.listen),
                 SocketAddr::from(([127, 0, 0, 1], 0)),
             ),
             ttl: wrong.duration("ONEX_REGISTRY_TTL", &self.ttl, Duration::from_secs(1), day),
             expire_after: match self.expire_after.as_str() {
-                // An empty variable is one that is not set.
-                "" | "never" => None,
+                "never" => None,
                 text => Some(wrong.duration(
                     "ONEX_REGISTRY_EXPIRE_AFTER",
                     text,
@@ -305,7 +250,7 @@ impl RawSettings {
             },
             self_preservation_percent: wrong.or(
                 "ONEX_REGISTRY_SELF_PRESERVATION_PERCENT",
-                percent(&self.self_preservation_percent),
+                read::percent(&self.self_preservation_percent),
                 15,
             ),
             probing: self.probing(&mut wrong),
@@ -339,13 +284,17 @@ impl RawSettings {
             slow: wrong.duration("ONEX_REGISTRY_SLOW", &self.slow, ms, 60 * minute),
             database_connections: wrong.or(
                 "ONEX_REGISTRY_DATABASE_CONNECTIONS",
-                number(&self.database_connections, 2..=1_000),
+                read::number(&self.database_connections, 2..=1_000),
                 2,
             ),
-            migrate: wrong.or("ONEX_REGISTRY_MIGRATE", on_or_off(&self.migrate), true),
-            cors: wrong.or("ONEX_REGISTRY_CORS_ORIGINS", cors(&self.cors_origins), CorsOrigins::None),
-            log_format: wrong.or("ONEX_REGISTRY_LOG_FORMAT", log_format(&self.log_format), LogFormat::Auto),
-            log: wrong.or("RUST_LOG", log_filter(&self.log), String::new()),
+            migrate: wrong.or("ONEX_REGISTRY_MIGRATE", read::on_or_off(&self.migrate), true),
+            cors: wrong.or("ONEX_REGISTRY_CORS_ORIGINS", read::cors(&self.cors_origins), CorsOrigins::None),
+            log_format: wrong.or(
+                "ONEX_REGISTRY_LOG_FORMAT",
+                read::log_format(&self.log_format),
+                LogFormat::Auto,
+            ),
+            log: wrong.or("RUST_LOG", read::log_filter(&self.log), String::new()),
         };
         if wrong.0.is_empty() { Ok(settings) } else { Err(BadSettings(wrong.0)) }
     }
@@ -364,13 +313,13 @@ impl RawSettings {
             timeout: wrong.duration("ONEX_REGISTRY_PROBE_TIMEOUT", &self.probe_timeout, second / 10, day),
             concurrency: wrong.or(
                 "ONEX_REGISTRY_PROBE_CONCURRENCY",
-                number(&self.probe_concurrency, 2..=10_000),
+                read::number(&self.probe_concurrency, 2..=10_000),
                 256,
             ),
             idle_connections: MOST_IDLE_CONNECTIONS,
             addresses: AddressPolicy::new(
-                wrong.or("ONEX_REGISTRY_PROBE_DENY", networks(&self.probe_deny), Vec::new()),
-                wrong.or("ONEX_REGISTRY_PROBE_ALLOW", networks(&self.probe_allow), Vec::new()),
+                wrong.or("ONEX_REGISTRY_PROBE_DENY", read::networks(&self.probe_deny), Vec::new()),
+                wrong.or("ONEX_REGISTRY_PROBE_ALLOW", read::networks(&self.probe_allow), Vec::new()),
             ),
         };
         (!is_off).then_some(settings)
@@ -406,95 +355,6 @@ impl Wrong {
             });
         self.or(name, value, least)
     }
-}
-
-fn database(url: &str) -> Result<DatabaseUrl, String> {
-    let scheme = url.split(':').next().unwrap_or_default();
-    match scheme {
-        "sqlite" => Ok(DatabaseUrl::Sqlite(url.to_owned())),
-        // The reason is not repeated: it may have parts of the URL in it, and with them a password.
-        "postgres" | "postgresql" if PostgresStore::is_url(url) => Ok(DatabaseUrl::Postgres(url.to_owned())),
-        "postgres" | "postgresql" => {
-            Err("is not a URL such as postgres://user:password@host:5432/database".to_owned())
-        }
-        _ => Err("must begin with postgres:// or sqlite://".to_owned()),
-    }
-}
-
-fn listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| format!("'{text}' is not an address and port such as 127.0.0.1:8080 or [::1]:8080"))
-}
-
-fn number<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
-where
-    T: std::str::FromStr + PartialOrd + fmt::Display,
-{
-    match text.parse() {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(format!("'{text}' is not a number from {} to {}", range.start(), range.end())),
-    }
-}
-
-fn networks(text: &str) -> Result<Vec<IpNet>, String> {
-    text.split(',').map(str::trim).filter(|network| !network.is_empty()).map(network).collect()
-}
-
-fn network(text: &str) -> Result<IpNet, String> {
-    text.parse::<IpNet>()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| format!("'{text}' is not a network such as 10.0.0.0/8 or fd00::/8"))
-}
-
-fn percent(text: &str) -> Result<u8, String> {
-    match text.trim_end_matches('%').parse() {
-        Ok(number) if number <= 100 => Ok(number),
-        _ => Err(format!("'{text}' is not a number from 0 to 100")),
-    }
-}
-
-fn on_or_off(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(format!("'{text}' is neither 'on' nor 'off'")),
-    }
-}
-
-fn cors(text: &str) -> Result<CorsOrigins, String> {
-    match text.trim() {
-        "" => Ok(CorsOrigins::None),
-        "*" => Ok(CorsOrigins::Any),
-        list => list
-            .split(',')
-            .map(|origin| cors_origin(origin.trim()))
-            .collect::<Result<_, _>>()
-            .map(CorsOrigins::Some),
-    }
-}
-
-/// An origin is scheme, host and port (RFC 6454, section 6.2). Browsers compare it as text.
-fn cors_origin(text: &str) -> Result<axum::http::HeaderValue, String> {
-    let is_origin = url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
-    match axum::http::HeaderValue::from_str(text) {
-        Ok(value) if is_origin => Ok(value),
-        _ => Err(format!("'{text}' is not an origin such as https://console.example.org")),
-    }
-}
-
-fn log_format(text: &str) -> Result<LogFormat, String> {
-    match text {
-        "auto" => Ok(LogFormat::Auto),
-        "pretty" => Ok(LogFormat::Pretty),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(format!("'{text}' is not one of pretty, json, auto")),
-    }
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|reason| {
-        format!("'{text}' is not a level such as info, nor a list such as info,sqlx=debug ({reason})")
-    })
 }
 
 /// Variables that look like ours and are not: most likely misspelled.

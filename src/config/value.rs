@@ -1,0 +1,58 @@
+//! What settings are.
+
+use std::fmt;
+
+/// The URL of a database. Its `Debug` and `Display` show where it is, never who we are there.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// A PostgreSQL server.
+    Postgres(String),
+    /// An SQLite file.
+    Sqlite(String),
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(url) => f.write_str(url),
+            Self::Postgres(url) => match url::Url::parse(url) {
+                Ok(url) => {
+                    write!(f, "postgres://{}", url.host_str().unwrap_or("(local socket)"))?;
+                    if let Some(port) = url.port() {
+                        write!(f, ":{port}")?;
+                    }
+                    f.write_str(url.path())
+                }
+                Err(_) => f.write_str("postgres://(redacted)"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
+    }
+}
+
+/// Which origins a browser may call from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// None: CORS is off.
+    None,
+    /// Any.
+    Any,
+    /// These.
+    Some(Vec<axum::http::HeaderValue>),
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, else JSON.
+    Auto,
+    /// For people.
+    Pretty,
+    /// For machines: one JSON object per line.
+    Json,
+}
