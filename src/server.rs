@@ -56,6 +56,7 @@ impl Server {
             },
             slow: settings.slow,
         })?);
+        registry.has_reported().await;
         let address = listener.local_addr()?;
         let app = App::new(Arc::clone(&registry), metrics, &settings);
         tracing::info!(%address, swagger_ui = %format!("http://{address}/swagger-ui/"), "listening");

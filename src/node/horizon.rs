@@ -5,6 +5,8 @@ use super::timestamp::Timestamp;
 
 /// For so long nobody may have reached the database before it counts as an outage. Replicas report every second.
 const LONGEST_SILENCE_MICROS: i64 = 3_000_000;
+/// The same for a replica that has just started, or could not report: it knows that it was away itself.
+const SHORTEST_OUTAGE_MICROS: i64 = 1_300_000;
 
 /// A time in which no heartbeat could be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,31 +29,34 @@ pub struct Availability {
 }
 
 impl Availability {
-    /// What is to be written down by a replica that reaches the database now.
+    /// What is to be written down by a replica that reaches the database now, and was away before or not.
     #[must_use]
-    pub fn reached(self, now: Timestamp, server_ttl: Ttl) -> Self {
-        Self { served_until: Some(now), outage: self.horizon(now, server_ttl).outage }
+    pub fn reached(self, now: Timestamp, server_ttl: Ttl, was_away: bool) -> Self {
+        let silence = if was_away { SHORTEST_OUTAGE_MICROS } else { LONGEST_SILENCE_MICROS };
+        Self { served_until: Some(now), outage: self.outage_after(silence, now, server_ttl) }
     }
 
     /// What life is judged by now. An outage that nobody has written down yet ends with this.
     #[must_use]
     pub fn horizon(self, now: Timestamp, server_ttl: Ttl) -> Horizon {
-        let silent_since =
-            self.served_until.filter(|until| *until < now.minus_micros(LONGEST_SILENCE_MICROS));
+        Horizon { at: now, outage: self.outage_after(LONGEST_SILENCE_MICROS, now, server_ttl) }
+    }
+
+    fn outage_after(self, silence_micros: i64, now: Timestamp, server_ttl: Ttl) -> Option<Outage> {
+        let silent_since = self.served_until.filter(|until| *until < now.minus_micros(silence_micros));
         // Of a clock that went back, what is still to come is not known yet.
         let known = self
             .outage
             .filter(|outage| outage.began <= now)
             .map(|outage| Outage { ended: outage.ended.min(now), ..outage });
-        let outage = match (silent_since, known) {
+        match (silent_since, known) {
             (None, known) => known,
             // Who was still in the grace after the one before had no full TTL in between.
             (Some(since), Some(before)) if before.ended >= since.minus_micros(server_ttl.micros()) => {
                 Some(Outage { began: before.began, ended: now })
             }
             (Some(since), _) => Some(Outage { began: since, ended: now }),
-        };
-        Horizon { at: now, outage }
+        }
     }
 }
 
@@ -127,12 +132,23 @@ mod tests {
         let served = Availability { served_until: Some(at(100)), outage: None };
         assert_eq!(served.horizon(at(103), TTL).outage, None);
         assert_eq!(served.horizon(at(500), TTL).outage, Some(outage(100, 500)));
-        let after = served.reached(at(500), TTL);
+        let after = served.reached(at(500), TTL, false);
         assert_eq!(after, Availability { served_until: Some(at(500)), outage: Some(outage(100, 500)) });
         assert_eq!(after.horizon(at(501), TTL).outage, Some(outage(100, 500)));
         // A clock that went back is no silence.
-        assert_eq!(served.reached(at(50), TTL), Availability { served_until: Some(at(50)), outage: None });
+        assert_eq!(
+            served.reached(at(50), TTL, true),
+            Availability { served_until: Some(at(50)), outage: None }
+        );
         assert_eq!(Availability::default().horizon(at(500), TTL).outage, None);
+    }
+
+    #[test]
+    fn who_was_away_itself_takes_a_shorter_silence_for_an_outage() {
+        let served = Availability { served_until: Some(at(100)), outage: None };
+        assert_eq!(served.reached(at(102), TTL, false).outage, None);
+        assert_eq!(served.reached(at(102), TTL, true).outage, Some(outage(100, 102)));
+        assert_eq!(served.reached(at(101), TTL, true).outage, None);
     }
 
     #[test]

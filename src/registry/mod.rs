@@ -122,6 +122,12 @@ impl Registry {
         self.read("ping", self.store.ping()).await
     }
 
+    /// Waits until this replica has reported to the database for the first time, but not for long. Before that, it is not
+    /// known whether there was an outage until now.
+    pub async fn has_reported(&self) {
+        self.health.has_reported().await;
+    }
+
     /// What this replica last heard of the whole.
     #[must_use]
     pub fn standing(&self) -> Standing {

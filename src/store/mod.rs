@@ -52,8 +52,14 @@ pub trait Store: Send + Sync + 'static {
     async fn discover(&self, query: &DiscoveryQuery) -> Result<Seen<Page>, StoreError>;
 
     /// Reports that this replica reaches the database, and takes or renews the lease of the one that sees to the fleet,
-    /// if it is to be had. `watch` is written down if the replica had the lease already.
-    async fn tick(&self, replica: &ReplicaId, watch: Option<&FleetWatch>) -> Result<Tick, StoreError>;
+    /// if it is to be had. `watch` is written down if the replica had the lease already; `was_away` says that this is the
+    /// first report, or that the one before failed.
+    async fn tick(
+        &self,
+        replica: &ReplicaId,
+        watch: Option<&FleetWatch>,
+        was_away: bool,
+    ) -> Result<Tick, StoreError>;
 
     /// Gives the lease back.
     async fn resign(&self, replica: &ReplicaId) -> Result<(), StoreError>;

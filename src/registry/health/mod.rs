@@ -41,6 +41,9 @@ pub struct HealthSettings {
     pub event_retention: Option<Duration>,
 }
 
+/// For so long a start waits for the first report.
+const FIRST_REPORT: Duration = Duration::from_secs(2);
+
 /// No call to the database may keep who looks after the fleet for longer. The database ends its statements before that;
 /// a connection that nobody answers on does not end.
 const LONGEST_CALL: Duration = Duration::from_secs(15);
@@ -130,6 +133,13 @@ impl Health {
             stop,
             _stop_when_dropped: stop_when_dropped,
         })
+    }
+
+    /// Waits for the first report to the database, but not for long.
+    pub(super) async fn has_reported(&self) {
+        let mut standing = self.standing.clone();
+        // In vain, if the database is away. Then it is the reads that say so.
+        let _ = tokio::time::timeout(FIRST_REPORT, standing.changed()).await;
     }
 
     /// What this replica last heard.

@@ -72,11 +72,14 @@ impl Ticker {
     pub(super) async fn run(self) {
         let mut term = 0;
         let mut reached = true;
+        let mut was_away = true;
         while !self.stop.is_cancelled() {
             let asked = Instant::now();
-            match tokio::time::timeout(LEASE, self.store.tick(&self.replica, self.report.get().as_ref()))
-                .await
-            {
+            let report = self.report.get();
+            let tick = self.store.tick(&self.replica, report.as_ref(), was_away);
+            let outcome = tokio::time::timeout(LEASE, tick).await;
+            was_away = !matches!(outcome, Ok(Ok(_)));
+            match outcome {
                 Ok(Ok(tick)) => {
                     if !reached {
                         tracing::info!(at = %tick.horizon.at, "the database answers again");

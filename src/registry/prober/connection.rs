@@ -42,7 +42,7 @@ impl Connection {
     pub(super) async fn new(stream: Box<dyn Stream>) -> hyper::Result<Self> {
         let (sender, connection) =
             http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
-        let driver = Driver { connection: Box::pin(connection), ended: false };
+        let driver = Driver { connection: Some(Box::pin(connection)) };
         Ok(Self { sender, driver, opened: Instant::now(), parking: None })
     }
 
@@ -66,7 +66,7 @@ impl Connection {
                 return None;
             }
         }
-        (!self.driver.ended && !self.sender.is_closed()).then_some(self)
+        (self.driver.connection.is_some() && !self.sender.is_closed()).then_some(self)
     }
 }
 
@@ -74,8 +74,8 @@ type Http = http1::Connection<TokioIo<Box<dyn Stream>>, Empty<Bytes>>;
 
 /// What reads and writes the socket.
 struct Driver {
-    connection: Pin<Box<Http>>,
-    ended: bool,
+    /// `None` once it has ended. Then it must be gone: whoever waits for it learns of its end from that.
+    connection: Option<Pin<Box<Http>>>,
 }
 
 impl Driver {
@@ -83,9 +83,11 @@ impl Driver {
     async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|context| {
-            // First the connection: what it reads is what `work` waits for. How it ended, `work` is told as well.
-            if !self.ended && self.connection.as_mut().poll(context).is_ready() {
-                self.ended = true;
+            // First the connection: what it reads is what `work` waits for.
+            if let Some(connection) = &mut self.connection
+                && connection.as_mut().poll(context).is_ready()
+            {
+                self.connection = None;
             }
             work.as_mut().poll(context)
         })

@@ -130,8 +130,13 @@ impl Store for PostgresStore {
         Ok(read::discover(&self.pool, query, self.ttl).await?)
     }
 
-    async fn tick(&self, replica: &ReplicaId, watch: Option<&FleetWatch>) -> Result<Tick, StoreError> {
-        Ok(health::tick(&self.pool, replica, watch, self.ttl).await?)
+    async fn tick(
+        &self,
+        replica: &ReplicaId,
+        watch: Option<&FleetWatch>,
+        was_away: bool,
+    ) -> Result<Tick, StoreError> {
+        Ok(health::tick(&self.pool, replica, watch, was_away, self.ttl).await?)
     }
 
     async fn resign(&self, replica: &ReplicaId) -> Result<(), StoreError> {

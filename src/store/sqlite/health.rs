@@ -103,12 +103,13 @@ macro_rules! in_transaction {
 pub(super) async fn tick(
     pool: &SqlitePool,
     watch: Option<&FleetWatch>,
+    was_away: bool,
     clock: &dyn Clock,
     server_ttl: Ttl,
 ) -> Result<Tick, StoreError> {
     in_transaction!(pool, |tx| {
         let at = clock.now();
-        let now = availability(&mut tx).await?.reached(at, server_ttl);
+        let now = availability(&mut tx).await?.reached(at, server_ttl, was_away);
         sqlx::query(REACHED)
             .bind(now.served_until.map(Timestamp::unix_micros))
             .bind(now.outage.map(|outage| outage.began.unix_micros()))

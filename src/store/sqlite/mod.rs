@@ -191,8 +191,13 @@ impl Store for SqliteStore {
         Ok(read::discover(&self.readers, query, self.ttl, &*self.clock).await?)
     }
 
-    async fn tick(&self, _: &ReplicaId, watch: Option<&FleetWatch>) -> Result<Tick, StoreError> {
-        health::tick(&self.writer, watch, &*self.clock, self.ttl).await
+    async fn tick(
+        &self,
+        _: &ReplicaId,
+        watch: Option<&FleetWatch>,
+        was_away: bool,
+    ) -> Result<Tick, StoreError> {
+        health::tick(&self.writer, watch, was_away, &*self.clock, self.ttl).await
     }
 
     async fn resign(&self, _: &ReplicaId) -> Result<(), StoreError> {

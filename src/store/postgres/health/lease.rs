@@ -1,12 +1,19 @@
 //! The lease, and the report that the database was reached.
 
+use std::time::Duration;
+
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Postgres, Row as _, Transaction};
+
+use tokio::time::Instant;
 
 use crate::node::Ttl;
 use crate::store::health::{FleetCounts, FleetWatch, LEASE, ReplicaId, Tick};
 use crate::store::postgres::begin;
 use crate::store::postgres::decode::{self, PgTimestamp};
+
+/// A report that took longer was held up by the database, and so were heartbeats.
+const HELD_UP: Duration = Duration::from_millis(500);
 
 /// A lease that is somebody else's is not even locked. Who takes one over keeps what is written there. One that ends later
 /// than any that is given was given by a clock that has gone back since; `infinity` is the operator's way to have
@@ -52,11 +59,13 @@ pub(in crate::store::postgres) async fn tick(
     pool: &PgPool,
     replica: &ReplicaId,
     watch: Option<&FleetWatch>,
+    was_away: bool,
     server_ttl: Ttl,
 ) -> Result<Tick, sqlx::Error> {
+    let asked = Instant::now();
     // By itself, so that whoever holds the lease's row has no say in it.
     let mut tx = pool.begin_with(begin::REPORT).await?;
-    let horizon = reached(&mut tx, server_ttl).await?;
+    let horizon = reached(&mut tx, server_ttl, was_away, asked).await?;
     tx.commit().await?;
 
     let mut tx = pool.begin_with(begin::REPORT).await?;
@@ -98,6 +107,8 @@ async fn renew(
 async fn reached(
     tx: &mut Transaction<'_, Postgres>,
     server_ttl: Ttl,
+    was_away: bool,
+    asked: Instant,
 ) -> Result<crate::node::Horizon, sqlx::Error> {
     sqlx::query(CAN_BE_WRITTEN).persistent(false).execute(&mut **tx).await?;
     let mut row = sqlx::query(STATE).persistent(false).fetch_optional(&mut **tx).await?;
@@ -107,7 +118,7 @@ async fn reached(
     }
     let row = row.ok_or(sqlx::Error::RowNotFound)?;
     let at = row.try_get::<PgTimestamp, _>("at")?.0;
-    let now = decode::availability(&row)?.reached(at, server_ttl);
+    let now = decode::availability(&row)?.reached(at, server_ttl, was_away || asked.elapsed() > HELD_UP);
     sqlx::query(REACHED)
         .persistent(false)
         .bind(now.served_until.map(PgTimestamp))
