@@ -1,14 +1,16 @@
 //! The life of nodes: stale and healthy again, told once; expiry; self-preservation; who sees to it.
 
+mod census;
 mod cut_off;
 mod expiry;
+mod lease;
 mod probed;
 mod told;
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
-use crate::harness::{TestServer, sql};
+use crate::harness::{TestServer, encoded, sql};
 
 /// Registers a node that has given a sign of life.
 async fn alive(server: &TestServer, id: &str, ttl_seconds: Option<i32>) -> Value {
@@ -31,4 +33,11 @@ async fn ages(owner: &mut PgConnection, condition: &str, interval: &str) {
 async fn kinds_of(owner: &mut PgConnection, id: &str) -> Vec<String> {
     let of_node = |(node, kind): (String, String)| (node == id).then_some(kind);
     sql::kinds(owner, 0).await.into_iter().filter_map(of_node).collect()
+}
+
+/// The same by the API, of either store.
+async fn told_of(server: &TestServer, id: &str) -> Vec<String> {
+    let events = server.get(&format!("/v1/events?node_id={}", encoded(id))).await.json();
+    let kinds = events["events"].as_array().unwrap().iter();
+    kinds.map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
 }

@@ -70,7 +70,11 @@ fn object_text() -> impl Strategy<Value = String> {
 }
 
 /// Runs a property, and fails with the smallest case that breaks it.
-fn holds<S: Strategy<Value: Debug>>(cases: u32, strategy: &S, property: impl Fn(S::Value) -> TestCaseResult) {
+pub(crate) fn holds<S: Strategy<Value: Debug>>(
+    cases: u32,
+    strategy: &S,
+    property: impl Fn(S::Value) -> TestCaseResult,
+) {
     // No file of failures: what was found to be wrong becomes a test of its own.
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 100, ..Config::default() };
     if let Err(broken) = TestRunner::new(config).run(strategy, property) {
@@ -78,7 +82,7 @@ fn holds<S: Strategy<Value: Debug>>(cases: u32, strategy: &S, property: impl Fn(
     }
 }
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::kinds_of;
+use super::{kinds_of, told_of};
 use crate::harness::endpoints::Endpoint;
 use crate::harness::process::{Process, program};
 use crate::harness::{Backend, TestDatabase, TestServer, node, sql};
@@ -65,20 +65,11 @@ async fn real_nodes_live_and_die_with_their_endpoints_on(backend: Backend) {
         healthy.len() == living.len() + 1 && ids(&server, "stale").await.is_empty()
     })
     .await;
-    let life = |id: &str| {
-        let path = format!("/v1/events?node_id={}", crate::harness::encoded(id));
-        let server = &server;
-        async move {
-            let events = server.get(&path).await.json();
-            let kinds = events["events"].as_array().unwrap().iter();
-            kinds.map(|event| event["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-        }
-    };
     for id in &dead[1..] {
         server.get(&node(id)).await.problem(404, "node-not-found");
-        assert_eq!(life(id).await, ["registered", "healthy", "stale", "expired"], "{id}");
+        assert_eq!(told_of(&server, id).await, ["registered", "healthy", "stale", "expired"], "{id}");
     }
-    assert_eq!(life(&dead[0]).await[..4], ["registered", "healthy", "stale", "healthy"]);
+    assert_eq!(told_of(&server, &dead[0]).await[..4], ["registered", "healthy", "stale", "healthy"]);
     assert_eq!(server.get(&node("silent")).await.json()["status"], "unknown", "it takes no part");
     let preservation = &server.get("/v1/summary").await.json()["self_preservation"];
     assert_eq!(preservation["active"], false, "{preservation}");
