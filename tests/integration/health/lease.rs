@@ -39,7 +39,7 @@ impl Bench {
     }
 
     async fn tick(&self, replica: &ReplicaId, watch: Option<&FleetWatch>) -> Tick {
-        self.store.tick(replica, watch).await.unwrap()
+        self.store.tick(replica, watch, false).await.unwrap()
     }
 
     async fn leads(&self, replica: &ReplicaId) -> bool {
@@ -111,7 +111,7 @@ async fn one_leads_and_of_all_who_come_when_its_lease_is_over_exactly_one() {
         let mut ticks = JoinSet::new();
         for _ in 0..8 {
             let store = store.clone();
-            ticks.spawn(async move { store.tick(&ReplicaId::random(), None).await.unwrap().leads });
+            ticks.spawn(async move { store.tick(&ReplicaId::random(), None, false).await.unwrap().leads });
         }
         let lead = ticks.join_all().await;
         assert_eq!(lead.iter().filter(|leads| **leads).count(), 1, "{lead:?}");
@@ -191,7 +191,7 @@ async fn whoever_holds_the_row_of_the_lease_keeps_nobody_from_reporting_that_the
     sql::run(&mut idle, "BEGIN; SELECT * FROM onex_registry_leases FOR UPDATE").await;
     for replica in [&leader, &other] {
         sql::run(&mut bench.owner, "UPDATE onex_registry_state SET served_until = NULL").await;
-        let tick = bench.store.tick(replica, None).await;
+        let tick = bench.store.tick(replica, None, false).await;
         let reached = "SELECT served_until IS NOT NULL FROM onex_registry_state";
         assert!(sql::value::<bool>(&mut bench.owner, reached).await, "{tick:?}");
         // Whose lease it isn't needs no lock on it.

@@ -37,7 +37,7 @@ async fn no_time_and_no_ttl_that_a_row_can_have_keeps_the_fleet_from_being_seen_
     let mut owner = database.connect().await;
     sql::run(&mut owner, ROWS).await;
     let leader = ReplicaId::random();
-    assert!(store.tick(&leader, None).await.unwrap().leads);
+    assert!(store.tick(&leader, None, false).await.unwrap().leads);
     sql::run(&mut owner, "UPDATE onex_registry_leases SET expires_at = 'infinity'").await;
     let rules = |expire_after| Rules { expire_after, probing: true, uptime: Duration::MAX };
     let mut failed = Vec::new();

@@ -154,7 +154,7 @@ async fn who_was_told_of_in_an_earlier_life_is_told_of_again() {
     assert_eq!(bench.announce(&leader, &changes).await, ["n"]);
     assert_eq!(bench.told("n").await, ["registered", "healthy", "deregistered", "registered", "healthy"]);
     bench.remove("n").await;
-    bench.store.forget_the_gone().await.unwrap();
+    bench.store.forget_the_gone(&leader).await.unwrap();
     let told = "SELECT count(*) FROM onex_registry_node_health";
     assert_eq!(sql::value::<i64>(&mut bench.owner, told).await, 0);
 }
