@@ -2,6 +2,7 @@
 
 mod deeds;
 mod overdue;
+mod told_late;
 
 use std::time::Duration;
 
