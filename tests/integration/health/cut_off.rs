@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
 
 use super::{ages, alive, kinds_of};
 use crate::harness::{Backend, TestDatabase, TestServer, node, sql};
@@ -155,4 +156,35 @@ async fn after_an_outage_nobody_is_stale_or_removed_before_a_ttl_of_grace() {
     assert_eq!(server.ids("").await, ["alive", "dead", "witness"]);
     other.stop().await;
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_restart_is_an_outage_to_the_server_that_restarts() {
+    for backend in [Backend::Postgres, Backend::Sqlite] {
+        let database = if backend == Backend::Postgres { Some(TestDatabase::create().await) } else { None };
+        let folder = tempfile::tempdir().unwrap();
+        let file = format!("sqlite://{}", folder.path().join("registry.db").display());
+        let url = database.as_ref().map_or_else(|| file.clone(), TestDatabase::url);
+        let arguments = ["--ttl=1h", "--probe-interval=0"];
+        let server = TestServer::start_on(&url, &arguments).await;
+        alive(&server, "n", None).await;
+        server.stop().await;
+        // It was away for two seconds, and in these the last sign of life grew too old.
+        if let Some(database) = &database {
+            let mut owner = database.connect().await;
+            let past = "UPDATE onex_registry_state SET served_until = now() - interval '2 seconds';
+                        UPDATE node_registrations SET last_heartbeat = now() - interval '1 hour 1 second'";
+            sql::run(&mut owner, past).await;
+        } else {
+            let past = "UPDATE onex_registry_state SET served_until = unixepoch('subsec') * 1000000 - 2000000;
+                        UPDATE node_registrations SET last_heartbeat = unixepoch('subsec') * 1000000 - 3601000000";
+            let mut writer = SqliteConnection::connect(&file).await.unwrap();
+            sqlx::raw_sql(past).execute(&mut writer).await.unwrap();
+            writer.close().await.unwrap();
+        }
+        let server = TestServer::start_on(&url, &arguments).await;
+        assert_eq!(server.get(&node("n")).await.json()["status"], "healthy", "{backend:?}");
+        assert_eq!(server.ids("status=healthy").await, ["n"], "{backend:?}");
+        server.stop().await;
+    }
 }
