@@ -93,7 +93,7 @@ async fn of_two_replicas_one_probes_and_when_it_is_killed_the_other_does() {
     let start = async || {
         let mut command = program(folder.path());
         command.env("DATABASE_URL", database.url()).env("ONEX_REGISTRY_LISTEN", "127.0.0.1:0");
-        command.env("ONEX_REGISTRY_TTL", "6s").env("ONEX_REGISTRY_PROBE_INTERVAL", "1s");
+        command.env("ONEX_REGISTRY_TTL", "20s").env("ONEX_REGISTRY_PROBE_INTERVAL", "1s");
         Process::start(&mut command).await
     };
     let first = start().await;
