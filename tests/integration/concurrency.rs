@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -260,7 +259,9 @@ async fn a_client_that_hangs_up_undoes_nothing(fleet: Fleet) {
         );
         client.write_all(request.as_bytes()).await.unwrap();
         // At different moments: before, while and after the server writes.
-        tokio::time::sleep(Duration::from_millis(round as u64)).await;
+        for _ in 0..round {
+            assert_eq!(server.get("/livez").await.status, 200);
+        }
         drop(client);
         let another = server.put(&node(&format!("another-{round}")), json!({"node_type": "effect"})).await;
         assert_eq!(another.status, 201);
@@ -276,6 +277,15 @@ async fn a_client_that_hangs_up_undoes_nothing(fleet: Fleet) {
     fleet.stop().await;
 }
 
+/// How many registrations have come to an end, whatever it was.
+async fn registrations(server: &TestServer) -> u64 {
+    let metrics = server.get("/metrics").await.text;
+    let of_outcome = |line: &str| -> Option<u64> {
+        line.strip_prefix("onex_registry_registrations_total{")?.split_once("} ")?.1.parse().ok()
+    };
+    metrics.lines().filter_map(of_outcome).sum()
+}
+
 /// The write is under way for sure: it waits for a row that another transaction holds.
 async fn finished_without_a_client(fleet: &Fleet, database: &TestDatabase) {
     let (mut owner, mut idle) = (database.connect().await, database.connect().await);
@@ -283,6 +293,7 @@ async fn finished_without_a_client(fleet: &Fleet, database: &TestDatabase) {
         sql::run(&mut idle, "BEGIN").await;
         sql::upsert(&mut idle, "held", "effect", "{}").await.unwrap();
         let path = node("held");
+        let before = registrations(fleet.of(0)).await;
         let request = fleet.of(0).put(&path, json!({"node_type": "compute"}));
         let waiting = sql::eventually("the server waits for a lock", async || {
             let query = "SELECT count(*) > 0 FROM pg_stat_activity
@@ -298,16 +309,9 @@ async fn finished_without_a_client(fleet: &Fleet, database: &TestDatabase) {
             () = waiting => {} // The request is dropped here.
         }
         sql::run(&mut idle, "COMMIT").await;
+        sql::eventually("the write has an end", async || registrations(fleet.of(0)).await > before).await;
         // The server may have given up before the other let go.
-        let mut written = false;
-        for _ in 0..100 {
-            written = fleet.of(1).get(&path).await.json()["node_type"] == "compute";
-            if written {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        if written {
+        if fleet.of(1).get(&path).await.json()["node_type"] == "compute" {
             return;
         }
     }

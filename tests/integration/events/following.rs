@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
@@ -27,8 +26,8 @@ impl Random {
     }
 
     /// Writers take their time, so that they commit in another order than they begin.
-    async fn pause(&mut self) {
-        tokio::time::sleep(Duration::from_millis(self.below(20))).await;
+    async fn dawdle(&mut self, tx: &mut PgConnection) {
+        sql::dawdle(tx, self.below(20)).await;
     }
 }
 
@@ -53,7 +52,10 @@ async fn write_over_http(server: Arc<TestServer>, writer: u64) -> Vec<i64> {
             }
             _ => told.push(revision(&server.register(&id, body(&id)).await)),
         }
-        random.pause().await;
+        // A pause, in requests.
+        for _ in 0..random.below(4) {
+            assert_eq!(server.get("/livez").await.status, 200);
+        }
     }
     told
 }
@@ -74,12 +76,12 @@ async fn write_by_sql(mut connection: PgConnection, writer: u64) -> Vec<i64> {
             _ => {
                 for step in 0..=random.below(3) {
                     sql::upsert(&mut tx, &format!("own{writer}-{step}"), "effect", &metadata).await.unwrap();
-                    random.pause().await;
+                    random.dawdle(&mut tx).await;
                 }
                 sql::delete(&mut tx, &format!("own{writer}-0")).await.unwrap();
             }
         }
-        random.pause().await;
+        random.dawdle(&mut tx).await;
         if random.below(4) == 0 {
             tx.rollback().await.unwrap();
         } else {
@@ -102,10 +104,6 @@ async fn follow(server: Arc<TestServer>, limit: usize, done: Arc<AtomicBool>) ->
         seen.extend(page.events);
         if at_the_end && last_time {
             return seen;
-        }
-        if at_the_end {
-            // As a program does that polls.
-            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }

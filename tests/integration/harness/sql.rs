@@ -112,6 +112,13 @@ pub(crate) async fn registrations(connection: &mut PgConnection, after: i64) -> 
     kinds
 }
 
+/// Stays in a transaction for so many round trips, in which others commit.
+pub(crate) async fn dawdle(connection: &mut PgConnection, round_trips: u64) {
+    for _ in 0..round_trips {
+        value::<i32>(connection, "SELECT 1").await;
+    }
+}
+
 /// The newest revision.
 pub(crate) async fn newest(connection: &mut PgConnection) -> i64 {
     value(connection, "SELECT COALESCE(max(revision), 0) FROM node_events").await

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -309,7 +308,7 @@ async fn write_by_sql(mut connection: PgConnection, writer: u64) {
         for step in 0..=random(&mut state, 3) {
             let id = format!("sql{writer}-{step}");
             sql::upsert(&mut tx, &id, "effect", &format!("{{\"round\": {round}}}")).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(random(&mut state, 15))).await;
+            sql::dawdle(&mut tx, random(&mut state, 15)).await;
         }
         if random(&mut state, 4) == 0 {
             tx.rollback().await.unwrap();

@@ -108,11 +108,15 @@ async fn a_connection_that_the_other_side_has_closed_is_no_failure() {
         read_head(&mut stream).await;
     })
     .await;
-    // And this one keeps it for a while, but not to the next probe.
-    let short = Server::new(|mut stream| async move {
-        read_head(&mut stream).await.unwrap();
-        stream.write_all(OK).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    // And this one closes it while it is kept for the next probe.
+    let (close, closing) = watch::channel(false);
+    let short = Server::new(move |mut stream| {
+        let mut closing = closing.clone();
+        async move {
+            read_head(&mut stream).await.unwrap();
+            stream.write_all(OK).await.unwrap();
+            closing.wait_for(|closing| *closing).await.unwrap();
+        }
     })
     .await;
     let mut probing = Probing::new(settings());
@@ -120,6 +124,8 @@ async fn a_connection_that_the_other_side_has_closed_is_no_failure() {
     for (id, server) in servers {
         probing.set(id, server.url());
     }
+    probing.until("an answer on a connection that is kept", |seen| seen.alive("c") == 1).await;
+    close.send(true).unwrap();
     let thrice = |seen: &Seen| servers.iter().all(|(id, _)| seen.alive(id) >= 3);
     let seen = probing.until("three successes of each", thrice).await;
     assert_eq!(seen.outcomes.len(), 1, "{seen:?}");
