@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::bounded;
 use super::standing::Follow;
+use super::{bounded, survive};
 use crate::metrics::{HeartbeatSource, Metrics, ProbeOutcome};
 use crate::node::{NodeKey, Revision, Ttl};
 use crate::registry::RegistryError;
@@ -118,7 +118,7 @@ impl Probing {
         while let Some(Some(leadership)) = stop.run_until_cancelled(self.follow.until_leading()).await {
             let mut follow = self.follow.clone();
             tokio::select! {
-                () = self.keep_up() => {}
+                _ = survive("probing", self.keep_up()) => {}
                 () = follow.until_deposed(leadership.term) => {}
                 () = stop.cancelled() => {}
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::bounded;
 use super::standing::Follow;
+use super::{bounded, survive};
 use crate::metrics::Metrics;
 use crate::node::Revision;
 use crate::registry::RegistryError;
@@ -34,9 +34,10 @@ impl Retention {
         let mut after = Revision::ZERO;
         let stop = self.stop.clone();
         while let Some(Some(_)) = stop.run_until_cancelled(self.follow.until_leading()).await {
-            let pause = match self.batch(&mut after).await {
-                Ok(pause) => pause,
-                Err(error) => {
+            let pause = match survive("retention", self.batch(&mut after)).await {
+                Some(Ok(pause)) => pause,
+                None => PAUSE,
+                Some(Err(error)) => {
                     tracing::warn!(reason = crate::registry::reason(&error), "old events can't be deleted");
                     PAUSE
                 }

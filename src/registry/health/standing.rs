@@ -40,8 +40,6 @@ pub struct Leadership {
     pub term: u64,
     /// Unless it is renewed, it ends then.
     pub until: Instant,
-    /// What the predecessor had written down.
-    pub inherited: FleetWatch,
 }
 
 /// What the one that leads wants written down with the next tick. A lock for a copy, never held over an await.
@@ -85,16 +83,12 @@ impl Ticker {
                         tracing::info!(at = %tick.horizon.at, "the database answers again");
                     }
                     reached = true;
-                    let present = self.leadership();
-                    if tick.leads && present.is_none() {
+                    if tick.leads && self.leadership().is_none() {
                         term += 1;
                         tracing::info!(replica = %self.replica, "this replica looks after the fleet from now on");
                     }
-                    let leadership = tick.leads.then(|| Leadership {
-                        term,
-                        until: asked + LEASE.saturating_sub(MARGIN),
-                        inherited: present.map_or(tick.watch, |leadership| leadership.inherited),
-                    });
+                    let leadership =
+                        tick.leads.then(|| Leadership { term, until: asked + LEASE.saturating_sub(MARGIN) });
                     self.metrics.life.set_leader(tick.leads);
                     self.metrics.life.set_self_preservation(SelfPreservation {
                         on: tick.watch.preserving_since.is_some(),
@@ -139,6 +133,11 @@ impl Follow {
     /// The leadership, if this replica has it.
     pub(super) fn leadership(&self) -> Option<Leadership> {
         self.0.borrow().leadership.clone().filter(|leadership| leadership.until > Instant::now())
+    }
+
+    /// What the one that leads has written down: at the begin of a term, what the predecessor has.
+    pub(super) fn watch(&self) -> FleetWatch {
+        self.0.borrow().watch
     }
 
     /// Waits until this replica leads. `None` if it never will, because the server stops.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::bounded;
 use super::preservation::{Preservation, Turn};
 use super::standing::{Follow, Report};
+use super::{bounded, survive};
 use crate::metrics::{Metrics, StatusChange};
 use crate::node::{NodeKey, Ttl};
 use crate::registry::RegistryError;
@@ -48,9 +48,9 @@ impl Sweeper {
         let stop = self.stop.clone();
         while let Some(Some(leadership)) = stop.run_until_cancelled(self.follow.until_leading()).await {
             let preservation =
-                Preservation::inherit(self.preservation_percent, self.ttl, leadership.inherited);
+                Preservation::inherit(self.preservation_percent, self.ttl, self.follow.watch());
             let term = Term { sweeper: &self, number: leadership.term, preservation, kept: HashMap::new() };
-            term.run().await;
+            survive("sweep", term.run()).await;
             self.report.set(None);
         }
     }
