@@ -136,7 +136,7 @@ fn result(
             index,
             node_id,
             status: if registered.created { 201 } else { 200 },
-            revision: Some(registered.record.revision.get()),
+            revision: Some(registered.node.record.revision().get()),
             problem: None,
         },
         Err(problem) => RegistrationResultBody {

@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::node::{Faults, NodeRecord, Place, Precondition, Revision, Status};
+use crate::node::{Faults, Place, Precondition, Revision, Shown};
 
 /// The tag of a record: strong, revision first. `If-Match` compares the revision alone, so that heartbeats don't
 /// break it; `If-None-Match` compares everything that is shown.
@@ -13,17 +13,14 @@ pub(super) fn record_tag(revision: Revision, body: &[u8]) -> HeaderValue {
 }
 
 /// The tag of a page: weak, over ids, revisions and statuses.
-pub(super) fn page_tag<'a>(
-    records: impl Iterator<Item = (&'a NodeRecord, Status)>,
-    more: bool,
-) -> HeaderValue {
+pub(super) fn page_tag(nodes: &[Shown], more: bool) -> HeaderValue {
     let mut hash = Xxh3::new();
-    for (record, status) in records {
-        let id = record.node_id.as_str();
+    for Shown { record, moment } in nodes {
+        let id = record.node_id().as_str();
         hash.update(&(id.len() as u64).to_le_bytes());
         hash.update(id.as_bytes());
-        hash.update(&record.revision.get().to_le_bytes());
-        hash.update(status.as_str().as_bytes());
+        hash.update(&record.revision().get().to_le_bytes());
+        hash.update(moment.status.as_str().as_bytes());
     }
     hash.update(&[u8::from(more)]);
     tag(format!("W/\"{:016x}\"", hash.digest()))

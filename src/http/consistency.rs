@@ -4,11 +4,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::query_string::QueryString;
 use crate::node::{Faults, Place};
+use crate::registry::Freshness;
 
 /// How fresh a read must be
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "describes in the document what `check` reads")]
+#[allow(dead_code, reason = "describes in the document what `read` reads")]
 pub(super) struct ReadParameters {
     /// `strong`: answered by the database
     #[param(required = false, inline)]
@@ -24,9 +25,14 @@ pub(super) enum ConsistencyName {
     Strong,
 }
 
-/// All reads are answered by the database today, so `strong` asks for what is done anyway.
-pub(super) fn check(given: &mut QueryString, faults: &mut Faults) {
-    if given.one("consistency").is_some_and(|value| value != "strong") {
-        faults.add(Place::Parameter("consistency".to_owned()), "must be strong, or be left out");
+/// How fresh a read has to be.
+pub(super) fn read(given: &mut QueryString, faults: &mut Faults) -> Freshness {
+    match given.one("consistency").as_deref() {
+        None => Freshness::Known,
+        Some("strong") => Freshness::Strong,
+        Some(_) => {
+            faults.add(Place::Parameter("consistency".to_owned()), "must be strong, or be left out");
+            Freshness::Known
+        }
     }
 }

@@ -1,18 +1,22 @@
 //! Discovery: which nodes, and which page of them.
 
+use std::io::Write as _;
+
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::consistency::ConsistencyName;
 use super::problem::{Problem, ProblemBody};
 use super::query_string::{Parameter, QueryString};
-use super::record::{RecordBody, StatusName, broken_record};
+use super::record::{RecordBody, StatusName};
 use super::{App, conditional, consistency, headers};
-use crate::node::{ColumnText, Cursor, DiscoveryQuery, Faults, Filter, JsonObject, Place, Status};
+use crate::node::{
+    ColumnText, Cursor, DiscoveryQuery, Faults, Filter, JsonObject, Place, Revision, Shown, Status,
+};
+use crate::registry::{Freshness, Listing};
 
 /// What to find. Conditions of different names must all hold
 #[derive(Debug, IntoParams)]
@@ -70,8 +74,9 @@ const PARAMETERS: [Parameter; 11] = [
 ];
 
 /// One page of nodes, in the order of their ids
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, ToSchema)]
 #[schema(as = NodePage)]
+#[allow(dead_code, reason = "describes in the document what `page` writes")]
 pub(super) struct PageBody<'a> {
     /// The nodes
     nodes: Vec<RecordBody<'a>>,
@@ -103,36 +108,47 @@ pub(super) async fn discover(
     RawQuery(query): RawQuery,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
-    let query = read(query.as_deref())?;
-    let seen = app.registry.discover(&query).await?;
-    let page = &seen.value;
-    let shown: Vec<_> =
-        page.records.iter().map(|record| (record, app.registry.status(record, &seen.horizon))).collect();
-    let next = page.records.last().filter(|_| page.more);
-    let body = PageBody {
-        nodes: shown.iter().map(|(record, status)| RecordBody::new(record, *status)).collect(),
-        revision: seen.revision.get(),
-        next_cursor: next
-            .map(|last| Cursor { after: last.node_id.clone(), fingerprint: query.fingerprint() }.encode()),
-    };
-    let bytes = match serde_json::to_vec(&body) {
-        Ok(bytes) => bytes,
-        Err(error) => return Ok(broken_record(&error)),
-    };
+    let (query, freshness) = read(query.as_deref())?;
+    let seen = app.registry.discover(&query, freshness).await?;
+    let Listing { nodes, more } = &seen.value;
+    let next = nodes.last().filter(|_| *more).map(|last| {
+        let after = last.record.node_id().clone();
+        Cursor { after, fingerprint: query.fingerprint() }.encode()
+    });
     let fields = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        (header::ETAG, conditional::page_tag(shown.iter().copied(), page.more)),
+        (header::ETAG, conditional::page_tag(nodes, *more)),
         (headers::REGISTRY_REVISION, headers::revision(seen.revision)),
     ];
-    Ok(conditional::unless_not_modified(&request, (fields, bytes).into_response()))
+    let body = page(nodes, seen.revision, next.as_deref());
+    Ok(conditional::unless_not_modified(&request, (fields, body).into_response()))
+}
+
+/// A page as JSON. A cursor needs no escapes.
+fn page(nodes: &[Shown], revision: Revision, next: Option<&str>) -> Vec<u8> {
+    let room = nodes.iter().map(|node| node.record.len() + 1).sum::<usize>();
+    let mut out = Vec::with_capacity(room + 512);
+    out.extend_from_slice(br#"{"nodes":["#);
+    for (index, node) in nodes.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        node.write(&mut out);
+    }
+    // Writing to memory can't fail.
+    let _ = match next {
+        Some(cursor) => write!(out, r#"],"revision":{revision},"next_cursor":"{cursor}"}}"#),
+        None => write!(out, r#"],"revision":{revision},"next_cursor":null}}"#),
+    };
+    out
 }
 
 /// Reads what to find, and says all that is wrong with it.
-fn read(query: Option<&str>) -> Result<DiscoveryQuery, Problem> {
+fn read(query: Option<&str>) -> Result<(DiscoveryQuery, Freshness), Problem> {
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
     let mut given = QueryString::read(query, &PARAMETERS, &mut faults);
-    consistency::check(&mut given, &mut faults);
+    let freshness = consistency::read(&mut given, &mut faults);
     let filter = |name: &&str| {
         let values = given.all(name);
         if values.is_empty() { None } else { Filter::new(name, values) }
@@ -157,7 +173,7 @@ fn read(query: Option<&str>) -> Result<DiscoveryQuery, Problem> {
             None => fault(&mut faults, "cursor", "must be the next_cursor of a page"),
         }
     }
-    if faults.is_empty() { Ok(query) } else { Err(Problem::faults(faults)) }
+    if faults.is_empty() { Ok((query, freshness)) } else { Err(Problem::faults(faults)) }
 }
 
 fn fault(faults: &mut Faults, name: &str, detail: impl Into<String>) {

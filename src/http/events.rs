@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{Problem, ProblemBody};
 use super::query_string::{Parameter, QueryString, number};
-use super::record::Shown;
+use super::record::ShownAt;
 use super::{App, headers};
 use crate::node::{ColumnText, Event, EventKind, EventQuery, Faults, Place, Revision};
 
@@ -86,7 +86,7 @@ struct EventBody<'a> {
     correlation_id: Option<&'a str>,
     /// When, in the database's time. RFC 3339 in UTC with six decimals
     #[schema(value_type = String, example = "2026-07-01T12:00:00.000000Z")]
-    occurred_at: Shown,
+    occurred_at: ShownAt,
 }
 
 impl<'a> EventBody<'a> {
@@ -98,7 +98,7 @@ impl<'a> EventBody<'a> {
             changed: &event.changed,
             actor: &event.actor,
             correlation_id: event.correlation_id.as_deref(),
-            occurred_at: Shown(event.occurred_at),
+            occurred_at: ShownAt(event.occurred_at),
         }
     }
 }

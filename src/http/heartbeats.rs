@@ -11,7 +11,7 @@ use super::body::{JsonBody, MAX_BATCH_BODY_BYTES};
 use super::items::{Outcomes, no_parameters, read_ids, read_large};
 use super::path::PathId;
 use super::problem::{Problem, ProblemBody};
-use super::record::{Shown, StatusName};
+use super::record::{ShownAt, StatusName};
 use crate::registry::{RegistryError, SignOfLife};
 
 /// The most ids in a batch of heartbeats.
@@ -26,7 +26,7 @@ pub(super) struct HeartbeatBody<'a> {
     node_id: &'a str,
     /// Its last sign of life, in the database's time
     #[schema(value_type = String, example = "2026-07-01T12:00:00.000000Z")]
-    last_heartbeat: Shown,
+    last_heartbeat: ShownAt,
     /// healthy, unless the node is in maintenance
     #[schema(value_type = StatusName)]
     status: &'static str,
@@ -58,7 +58,7 @@ pub(super) async fn heartbeat(
     })?;
     let body = HeartbeatBody {
         node_id: id.as_str(),
-        last_heartbeat: Shown(beat.last_heartbeat),
+        last_heartbeat: ShownAt(beat.last_heartbeat),
         status: beat.status.as_str(),
     };
     Ok(Json(body).into_response())
@@ -81,7 +81,7 @@ pub(super) struct HeartbeatBatchBody {
 pub(super) struct HeartbeatResultsBody {
     /// When they were noted, in the database's time; null if none was
     #[schema(required = true, value_type = Option<String>, example = "2026-07-01T12:00:00.000000Z")]
-    last_heartbeat: Option<Shown>,
+    last_heartbeat: Option<ShownAt>,
     /// How many nodes are alive thereby
     #[schema(minimum = 0, example = 2)]
     accepted: usize,
@@ -108,7 +108,7 @@ pub(super) async fn heartbeats(
     let Outcomes { done, unknown } = Outcomes::of(ids, beats)?;
     let body = HeartbeatResultsBody {
         // A batch that was held up in part was noted at several times. All were alive at the first.
-        last_heartbeat: done.iter().map(|SignOfLife { at, .. }| Shown(*at)).min(),
+        last_heartbeat: done.iter().map(|SignOfLife { at, .. }| ShownAt(*at)).min(),
         accepted: done.len(),
         unknown,
     };

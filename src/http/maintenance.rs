@@ -102,5 +102,5 @@ async fn set(
     let write =
         MaintenanceWrite { node_id: id.key()?, reason, precondition, origin: correlation_id.origin() };
     let node = app.registry.set_maintenance(write).await?;
-    Ok(show(StatusCode::OK, &node.record, app.registry.status(&node.record, &node.horizon)))
+    Ok(show(StatusCode::OK, &node))
 }

@@ -19,7 +19,7 @@ use super::record::{RecordBody, show};
 use super::{App, conditional, consistency, headers};
 use crate::node::fault::Path;
 use crate::node::registration::IdFrom;
-use crate::node::{Faults, NodeRecord, Place, Registration};
+use crate::node::{Faults, NodeKey, Place, Registration};
 use crate::registry::{DeregisterWrite, RegisterWrite};
 
 /// What a node registers with
@@ -183,10 +183,9 @@ async fn register_from(
     };
     let write = RegisterWrite { registration, alive, precondition, origin: correlation_id.origin() };
     let registered = app.registry.register(write).await?;
-    let status = app.registry.status(&registered.record, &registered.horizon);
     let code = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = show(code, &registered.record, status);
-    response.headers_mut().insert(header::LOCATION, location(&registered.record));
+    let mut response = show(code, &registered.node);
+    response.headers_mut().insert(header::LOCATION, location(registered.node.record.node_id()));
     Ok(response)
 }
 
@@ -226,16 +225,16 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
     let mut query = QueryString::read(query.as_deref(), &GET_PARAMETERS, &mut faults);
-    consistency::check(&mut query, &mut faults);
+    let freshness = consistency::read(&mut query, &mut faults);
     if !faults.is_empty() {
         return Err(Problem::faults(faults));
     }
-    let seen = app.registry.get(&id.key()?).await?;
+    let seen = app.registry.get(&id.key()?, freshness).await?;
     let revision = headers::revision(seen.revision);
-    let Some(record) = seen.value else {
+    let Some(node) = seen.value else {
         return Err(Problem::node_not_found().with_header(headers::REGISTRY_REVISION, revision));
     };
-    let mut response = show(StatusCode::OK, &record, app.registry.status(&record, &seen.horizon));
+    let mut response = show(StatusCode::OK, &node);
     response.headers_mut().insert(headers::REGISTRY_REVISION, revision);
     Ok(conditional::unless_not_modified(&request, response))
 }
@@ -275,8 +274,8 @@ pub(super) async fn deregister(
 /// What a path segment may hold unescaped (RFC 3986, section 3.3), without what some client or proxy might rewrite.
 const UNESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-fn location(record: &NodeRecord) -> HeaderValue {
-    let path = format!("/v1/nodes/{}", utf8_percent_encode(record.node_id.as_str(), UNESCAPED));
+fn location(id: &NodeKey) -> HeaderValue {
+    let path = format!("/v1/nodes/{}", utf8_percent_encode(id.as_str(), UNESCAPED));
     // Percent-encoded: this can't fail.
     HeaderValue::try_from(path).unwrap_or(HeaderValue::from_static("/v1/nodes"))
 }

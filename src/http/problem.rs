@@ -292,6 +292,14 @@ impl From<RegistryError> for Problem {
                 Self::new(&UNAVAILABLE, "the database is not available; if this was a write, it may have taken effect, or may yet")
                     .retry_later()
             }
+            RegistryError::Busy => {
+                Self::new(&UNAVAILABLE, "more writes are waiting than the server takes; nothing was written").retry_later()
+            }
+            RegistryError::Behind => Self::new(
+                &UNAVAILABLE,
+                "this replica has not seen the revision that was asked for in time; others may have",
+            )
+            .retry_later(),
             RegistryError::Full(_) => Self::new(&FULL, "the database takes no more; reads go on"),
             RegistryError::Failed(_) | RegistryError::Interrupted => Self::internal(),
         }

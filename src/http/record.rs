@@ -6,12 +6,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::conditional;
-use super::problem::Problem;
-use crate::node::{JsonText, NodeRecord, Status, Timestamp};
+use crate::node::{JsonText, Shown, Timestamp};
 
 /// A registered node. Fields are the columns of the table and what is derived from them
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, ToSchema)]
 #[schema(as = NodeRecord)]
+#[allow(dead_code, reason = "describes in the document what `ShownRecord` writes")]
 pub(super) struct RecordBody<'a> {
     /// Unique id
     #[schema(max_length = 255, example = "node_registration_orchestrator")]
@@ -37,13 +37,13 @@ pub(super) struct RecordBody<'a> {
     /// Last sign of life; null if never. What only a foreign writer can leave is said as
     /// PostgreSQL says it: `infinity`
     #[schema(required = true, value_type = Option<String>, example = "2026-07-01T12:00:00.000000Z")]
-    last_heartbeat: Option<Shown>,
+    last_heartbeat: Option<ShownAt>,
     /// First registration; re-registration keeps it. RFC 3339 in UTC with six decimals
     #[schema(value_type = String, example = "2026-07-01T12:00:00.000000Z")]
-    registered_at: Shown,
+    registered_at: ShownAt,
     /// Last registration
     #[schema(value_type = String, example = "2026-07-01T12:00:00.000000Z")]
-    updated_at: Shown,
+    updated_at: ShownAt,
     /// TTL of the node; null: the server's
     #[schema(required = true, example = 60)]
     ttl_seconds: Option<i64>,
@@ -73,53 +73,24 @@ pub(super) enum StatusName {
     Maintenance,
 }
 
-impl<'a> RecordBody<'a> {
-    pub(super) fn new(record: &'a NodeRecord, status: Status) -> Self {
-        Self {
-            node_id: record.node_id.as_str(),
-            node_type: &record.node_type,
-            node_version: &record.node_version,
-            capabilities: &record.capabilities,
-            endpoints: &record.endpoints,
-            metadata: &record.metadata,
-            health_endpoint: record.health_endpoint.as_deref(),
-            last_heartbeat: record.last_heartbeat.map(Shown),
-            registered_at: Shown(record.registered_at),
-            updated_at: Shown(record.updated_at),
-            ttl_seconds: record.ttl_seconds,
-            maintenance: record.maintenance.as_deref(),
-            status: status.as_str(),
-            revision: record.revision.get(),
-        }
-    }
-}
-
 /// An instant as it is shown.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Shown(pub(super) Timestamp);
+pub(super) struct ShownAt(pub(super) Timestamp);
 
-impl Serialize for Shown {
+impl Serialize for ShownAt {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
 }
 
 /// A record as the answer to a call, with its entity tag.
-pub(super) fn show(code: StatusCode, record: &NodeRecord, status: Status) -> Response {
-    let body = match serde_json::to_vec(&RecordBody::new(record, status)) {
-        Ok(body) => body,
-        Err(error) => return broken_record(&error),
-    };
+pub(super) fn show(code: StatusCode, node: &Shown) -> Response {
+    let mut body = Vec::new();
+    node.write(&mut body);
     let fields = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        (header::ETAG, conditional::record_tag(record.revision, &body)),
+        (header::ETAG, conditional::record_tag(node.record.revision(), &body)),
     ];
     (code, fields, body).into_response()
-}
-
-/// A column that the database calls JSON and we can't read.
-pub(super) fn broken_record(error: &serde_json::Error) -> Response {
-    tracing::error!(%error, "a record can't be shown");
-    Problem::internal().into_response()
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::record::Shown;
+use super::record::ShownAt;
 use crate::registry::health::FleetWatch;
 
 /// Whether expiry pauses because more of the fleet turned stale at once than is likely to have died
@@ -14,7 +14,7 @@ pub(super) struct SelfPreservationBody {
     active: bool,
     /// Since when; null if it doesn't
     #[schema(required = true, value_type = Option<String>, example = "2026-07-01T12:00:00.000000Z")]
-    since: Option<Shown>,
+    since: Option<ShownAt>,
     /// Nodes that take part in health: in service, and seen alive or with a health endpoint that is probed
     #[schema(minimum = 0, example = 112)]
     taking_part: u64,
@@ -33,7 +33,7 @@ impl SelfPreservationBody {
     pub(super) fn new(watch: FleetWatch) -> Self {
         Self {
             active: watch.preserving_since.is_some(),
-            since: watch.preserving_since.map(Shown),
+            since: watch.preserving_since.map(ShownAt),
             taking_part: watch.counts.taking_part,
             healthy: watch.counts.healthy,
             were_healthy: watch.counts.were_healthy,

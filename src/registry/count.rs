@@ -1,7 +1,7 @@
 //! What became of writes, as the metrics count it.
 
 use crate::metrics::{DeregistrationOutcome, HeartbeatSource, Metrics, RegistrationOutcome};
-use crate::store::{Heartbeat, Registered, StoreError};
+use crate::store::{Deregistered, Heartbeat, Registered, StoreError};
 
 pub(super) fn registrations(metrics: &Metrics, results: &[Result<Registered, StoreError>]) {
     for result in results {
@@ -14,10 +14,10 @@ pub(super) fn registrations(metrics: &Metrics, results: &[Result<Registered, Sto
     }
 }
 
-pub(super) fn deregistrations(metrics: &Metrics, results: &[Result<(), StoreError>]) {
+pub(super) fn deregistrations(metrics: &Metrics, results: &[Result<Deregistered, StoreError>]) {
     for result in results {
         metrics.writes.deregistered(match result {
-            Ok(()) => DeregistrationOutcome::Removed,
+            Ok(_) => DeregistrationOutcome::Removed,
             Err(StoreError::NotFound) => DeregistrationOutcome::NotFound,
             Err(error) if is_refusal(error) => DeregistrationOutcome::Refused,
             Err(_) => DeregistrationOutcome::Failed,

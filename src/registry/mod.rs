@@ -3,10 +3,12 @@
 //! Reads and writes go on to the store (`writes`); the life of the fleet is looked after beside them (`health`, with the
 //! `prober`).
 
+pub mod catalog;
 mod count;
 pub mod health;
 mod measure;
 pub mod prober;
+mod reads;
 mod rounds;
 mod writes;
 
@@ -17,17 +19,18 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
+use self::catalog::Catalog;
 use self::health::{Health, HealthSettings, Standing};
 use self::measure::LastCount;
 use self::prober::ProberError;
 use crate::metrics::Metrics;
-use crate::node::{DiscoveryQuery, EventQuery, Horizon, NodeKey, NodeRecord, Status, Summary, Ttl};
+use crate::node::Ttl;
 use crate::store::Store;
 
-pub use self::writes::SignOfLife;
+pub use self::reads::{Freshness, Listing};
+pub use self::writes::{Registered, SignOfLife};
 pub use crate::store::{
-    DeregisterWrite, EventPage, Maintained, MaintenanceWrite, Page, RegisterWrite, Registered, Seen,
-    StoreError as RegistryError,
+    DeregisterWrite, EventPage, MaintenanceWrite, RegisterWrite, Seen, StoreError as RegistryError,
 };
 
 /// What a registry is made of.
@@ -47,6 +50,7 @@ pub struct Parts {
 /// The registry.
 pub struct Registry {
     store: Arc<dyn Store>,
+    catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
     ttl: Ttl,
     slow: Duration,
@@ -67,6 +71,7 @@ impl Registry {
         let health = Health::start(&parts.store, &parts.metrics, &parts.health, ttl)?;
         Ok(Self {
             store: parts.store,
+            catalog: Arc::new(Catalog::new(ttl)),
             metrics: parts.metrics,
             ttl,
             slow: parts.slow,
@@ -74,44 +79,6 @@ impl Registry {
             health,
             last_count: LastCount::default(),
         })
-    }
-
-    /// One node, as the database has it now.
-    ///
-    /// # Errors
-    /// See [`RegistryError`].
-    pub async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, RegistryError> {
-        self.read("get", self.store.get(id)).await
-    }
-
-    /// One page of nodes, as the database has them now.
-    ///
-    /// # Errors
-    /// See [`RegistryError`].
-    pub async fn discover(&self, query: &DiscoveryQuery) -> Result<Seen<Page>, RegistryError> {
-        self.read("discover", self.store.discover(query)).await
-    }
-
-    /// One page of the audit trail.
-    ///
-    /// # Errors
-    /// See [`RegistryError`].
-    pub async fn events(&self, query: &EventQuery) -> Result<Seen<EventPage>, RegistryError> {
-        self.read("events", self.store.events(query)).await
-    }
-
-    /// How many nodes there are, by type, version and status.
-    ///
-    /// # Errors
-    /// See [`RegistryError`].
-    pub async fn summary(&self) -> Result<Seen<Summary>, RegistryError> {
-        self.read("summary", self.store.summary()).await
-    }
-
-    /// A record's status, judged by the horizon that came with it.
-    #[must_use]
-    pub fn status(&self, record: &NodeRecord, horizon: &Horizon) -> Status {
-        record.status(horizon, self.ttl)
     }
 
     /// Whether reads and writes can be served.
@@ -180,7 +147,11 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
             RegistryError::NotFound
             | RegistryError::PreconditionFailed { .. }
             | RegistryError::EventsGone { .. } => {}
-            RegistryError::Contended | RegistryError::Refused(_) | RegistryError::Unavailable(_) => {
+            RegistryError::Contended
+            | RegistryError::Refused(_)
+            | RegistryError::Unavailable(_)
+            | RegistryError::Busy
+            | RegistryError::Behind => {
                 tracing::warn!(operation, items, reason, "{error}");
             }
             RegistryError::Full(_) | RegistryError::Failed(_) | RegistryError::Interrupted => {

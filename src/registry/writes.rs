@@ -6,12 +6,21 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::rounds::Rounds;
-use super::{Registry, RegistryError, count, report};
+use super::{Registry, RegistryError, count, reads, report};
 use crate::metrics::Metrics;
-use crate::node::{NodeKey, Status, Timestamp};
+use crate::node::{NodeKey, Shown, Status, Timestamp};
 use crate::store::{
-    DeregisterWrite, Heartbeat, Maintained, MaintenanceWrite, RegisterWrite, Registered, Store,
+    self, DeregisterWrite, Deregistered, Heartbeat, Maintained, MaintenanceWrite, RegisterWrite, Store,
 };
+
+/// A registration that was written.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// Whether the node was not registered before.
+    pub created: bool,
+    /// The node as it is now.
+    pub node: Shown,
+}
 
 /// A sign of life that was noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +51,20 @@ impl Registry {
     /// Registers nodes, one result per item, in order. The same id twice is applied in that order.
     pub async fn register_all(&self, batch: Vec<RegisterWrite>) -> Vec<Result<Registered, RegistryError>> {
         let id_of = |write: &RegisterWrite| write.registration.node_id.key().clone();
-        self.in_rounds("register", batch, id_of, |store, items| store.register(items), count::registrations)
-            .await
+        let registered = self
+            .in_rounds(
+                "register",
+                batch,
+                id_of,
+                |store, items| Box::pin(async { store.register(items).await.results }),
+                count::registrations,
+            )
+            .await;
+        let show = |one: store::Registered| Registered {
+            created: one.created,
+            node: reads::show(&one.record, &one.horizon, self.ttl),
+        };
+        registered.into_iter().map(|result| result.map(show)).collect()
     }
 
     /// Removes one node.
@@ -51,17 +72,20 @@ impl Registry {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn deregister(&self, write: DeregisterWrite) -> Result<(), RegistryError> {
-        first(self.deregister_all(vec![write]).await)
+        first(self.deregister_all(vec![write]).await).map(drop)
     }
 
     /// Removes nodes, one result per item, in order.
-    pub async fn deregister_all(&self, batch: Vec<DeregisterWrite>) -> Vec<Result<(), RegistryError>> {
+    pub async fn deregister_all(
+        &self,
+        batch: Vec<DeregisterWrite>,
+    ) -> Vec<Result<Deregistered, RegistryError>> {
         let id_of = |write: &DeregisterWrite| write.node_id.clone();
         self.in_rounds(
             "deregister",
             batch,
             id_of,
-            |store, items| store.deregister(items),
+            |store, items| Box::pin(async { store.deregister(items).await.results }),
             count::deregistrations,
         )
         .await
@@ -88,18 +112,19 @@ impl Registry {
     ///
     /// # Errors
     /// See [`RegistryError`].
-    pub async fn set_maintenance(&self, write: MaintenanceWrite) -> Result<Maintained, RegistryError> {
+    pub async fn set_maintenance(&self, write: MaintenanceWrite) -> Result<Shown, RegistryError> {
         let id_of = |write: &MaintenanceWrite| write.node_id.clone();
         first(
             self.in_rounds(
                 "maintenance",
                 vec![write],
                 id_of,
-                |store, items| store.set_maintenance(items),
+                |store, items| Box::pin(async { store.set_maintenance(items).await.results }),
                 |_, _| {},
             )
             .await,
         )
+        .map(|node: Maintained| reads::show(&node.record, &node.horizon, self.ttl))
     }
 
     fn sign_of_life(&self, beat: Heartbeat) -> SignOfLife {

@@ -41,6 +41,12 @@ pub enum StoreError {
     /// Something that should not happen.
     #[error("the database failed")]
     Failed(#[source] Arc<sqlx::Error>),
+    /// More is waiting to be written than is taken. Nothing was written.
+    #[error("too many writes are waiting")]
+    Busy,
+    /// The change that was asked for has not come here in the time that is waited for it.
+    #[error("the change that was asked for has not come here yet")]
+    Behind,
     /// The operation ended without a result. Whether it took effect is not known.
     #[error("the operation ended without a result")]
     Interrupted,

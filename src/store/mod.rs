@@ -3,8 +3,10 @@
 //! All SQL of the program is below this module, as static text with bound values. Nothing here knows of HTTP.
 
 pub mod clock;
+pub mod digest;
 mod error;
 mod event_page;
+pub mod follow;
 pub mod health;
 pub mod migration;
 pub mod postgres;
@@ -17,12 +19,13 @@ use async_trait::async_trait;
 
 pub use error::StoreError;
 pub use event_page::EventPage;
+pub use follow::{Digest, Followed, Hints, Loaded, Position, Recorded, Signs, Written};
 pub use retention::{Pruned, Swept};
 
 use self::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use crate::node::{
-    DiscoveryQuery, EventQuery, Horizon, Life, NodeKey, NodeRecord, Origin, Precondition, Reason,
-    Registration, Revision, Summary,
+    DiscoveryQuery, Event, EventKind, EventQuery, Horizon, Life, NodeKey, NodeRecord, Origin, Precondition,
+    Reason, Registration, Revision, Summary,
 };
 
 /// Where registrations are kept.
@@ -32,10 +35,10 @@ use crate::node::{
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Registers nodes (upsert), one result per item, in order.
-    async fn register(&self, batch: &[RegisterWrite]) -> Vec<Result<Registered, StoreError>>;
+    async fn register(&self, batch: &[RegisterWrite]) -> Written<Registered>;
 
     /// Removes nodes, one result per item, in order. A node that isn't there is [`StoreError::NotFound`].
-    async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>>;
+    async fn deregister(&self, batch: &[DeregisterWrite]) -> Written<Deregistered>;
 
     /// Notes a sign of life of nodes, one result per id, in order, and changes nothing else of them. A node that isn't
     /// there is [`StoreError::NotFound`].
@@ -43,7 +46,33 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes nodes out of service and puts them back, one result per item, in order. A node that isn't there is
     /// [`StoreError::NotFound`].
-    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Vec<Result<Maintained, StoreError>>;
+    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Written<Maintained>;
+
+    /// Reads the whole table in one snapshot, and gives each record to `take`, in no particular order.
+    async fn load(&self, take: &mut (dyn FnMut(NodeRecord) + Send)) -> Result<Loaded, StoreError>;
+
+    /// Reads what has happened since a position, in one snapshot: a few thousand events at most, and all signs of life.
+    /// [`StoreError::EventsGone`] if it can't be read on from there, and all has to be loaded again.
+    async fn follow(&self, position: &Position) -> Result<Followed, StoreError>;
+
+    /// Asks to be told when there may be something to follow. `None` if the database can't tell us: a pooler stands
+    /// between, for example. Then it is to be looked for more often.
+    async fn hints(&self) -> Result<Option<Box<dyn Hints>>, StoreError>;
+
+    /// Gives `take` the digest of each node, all of one snapshot, in no particular order.
+    async fn digests(&self, take: &mut (dyn FnMut(NodeKey, Digest) + Send)) -> Result<Seen<()>, StoreError>;
+
+    /// Those of some nodes that are registered, all of one snapshot.
+    async fn records(&self, ids: &[NodeKey]) -> Result<Seen<Vec<NodeRecord>>, StoreError>;
+
+    /// Records events, by the registry itself, of nodes whose rows have changed without one, if the replica leads: the
+    /// number that each of them had, when the difference was seen, is its newest still. Whoever follows the log reads
+    /// them anew. `None` if the replica doesn't lead.
+    async fn repair(
+        &self,
+        leader: &ReplicaId,
+        changed: &[Unrecorded],
+    ) -> Result<Option<Vec<Event>>, StoreError>;
 
     /// One node.
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError>;
@@ -183,6 +212,24 @@ pub struct Maintained {
     pub record: NodeRecord,
     /// What its status is judged by.
     pub horizon: Horizon,
+}
+
+/// A node that was removed.
+#[derive(Debug, Clone, Copy)]
+pub struct Deregistered {
+    /// The number of the event that says so.
+    pub revision: Revision,
+}
+
+/// A row that has changed, and no event says so.
+#[derive(Debug, Clone)]
+pub struct Unrecorded {
+    /// Which node.
+    pub node_id: NodeKey,
+    /// What an event should have said: `Registered`, `Updated` or `Deregistered`.
+    pub kind: EventKind,
+    /// The newest number of its registration when the difference was seen; zero if it had none.
+    pub revision: Revision,
 }
 
 /// Something read, and how fresh it is.

@@ -14,6 +14,12 @@ impl JsonText {
         Self(compact(text).into())
     }
 
+    /// Whether it is JSON indeed. PostgreSQL sees to that; into an SQLite file another hand can write anything.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        serde_json::from_str::<&RawValue>(&self.0).is_ok()
+    }
+
     /// Compact JSON.
     #[must_use]
     pub fn as_str(&self) -> &str {

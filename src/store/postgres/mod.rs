@@ -6,6 +6,7 @@
 mod begin;
 mod decode;
 mod events;
+mod follow;
 mod health;
 mod preflight;
 mod read;
@@ -27,10 +28,11 @@ use tokio::sync::Semaphore;
 
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::{
-    Connections, DeregisterWrite, EventPage, Heartbeat, Maintained, MaintenanceWrite, Page, Pruned,
-    RegisterWrite, Registered, Seen, Store, StoreError, Swept,
+    Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, Loaded,
+    Maintained, MaintenanceWrite, Page, Position, Pruned, RegisterWrite, Registered, Seen, Store, StoreError,
+    Swept, Unrecorded, Written,
 };
-use crate::node::{DiscoveryQuery, EventQuery, Horizon, NodeKey, NodeRecord, Revision, Summary, Ttl};
+use crate::node::{DiscoveryQuery, Event, EventQuery, Horizon, NodeKey, NodeRecord, Revision, Summary, Ttl};
 
 pub use events::{SCAN, SCAN_NODES, SCAN_SETTINGS};
 pub use preflight::NotReady;
@@ -106,11 +108,11 @@ fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn register(&self, batch: &[RegisterWrite]) -> Vec<Result<Registered, StoreError>> {
+    async fn register(&self, batch: &[RegisterWrite]) -> Written<Registered> {
         write::register(&self.pool, &self.turns, batch, self.ttl).await
     }
 
-    async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>> {
+    async fn deregister(&self, batch: &[DeregisterWrite]) -> Written<Deregistered> {
         write::deregister(&self.pool, &self.turns, batch).await
     }
 
@@ -118,8 +120,36 @@ impl Store for PostgresStore {
         write::heartbeat(&self.pool, &self.turns, ids, self.ttl).await
     }
 
-    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Vec<Result<Maintained, StoreError>> {
+    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Written<Maintained> {
         write::set_maintenance(&self.pool, &self.turns, batch, self.ttl).await
+    }
+
+    async fn load(&self, take: &mut (dyn FnMut(NodeRecord) + Send)) -> Result<Loaded, StoreError> {
+        follow::load(self, take).await
+    }
+
+    async fn follow(&self, position: &Position) -> Result<Followed, StoreError> {
+        follow::follow(self, position).await
+    }
+
+    async fn hints(&self) -> Result<Option<Box<dyn Hints>>, StoreError> {
+        follow::hints(self).await
+    }
+
+    async fn digests(&self, take: &mut (dyn FnMut(NodeKey, Digest) + Send)) -> Result<Seen<()>, StoreError> {
+        follow::digests(self, take).await
+    }
+
+    async fn records(&self, ids: &[NodeKey]) -> Result<Seen<Vec<NodeRecord>>, StoreError> {
+        follow::records(self, ids).await
+    }
+
+    async fn repair(
+        &self,
+        leader: &ReplicaId,
+        changed: &[Unrecorded],
+    ) -> Result<Option<Vec<Event>>, StoreError> {
+        follow::repair(self, leader, changed).await
     }
 
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {

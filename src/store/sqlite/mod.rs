@@ -4,6 +4,7 @@
 //! themselves. WAL with `synchronous=FULL`: what is acknowledged survives a crash of the machine.
 
 mod events;
+mod follow;
 mod health;
 mod read;
 mod retention;
@@ -29,12 +30,13 @@ use super::clock::Clock;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::migration::{Migration, SQLITE};
 use super::{
-    Connections, DeregisterWrite, EventPage, Heartbeat, Maintained, MaintenanceWrite, Page, Pruned,
-    RegisterWrite, Registered, Seen, Store, StoreError, Swept,
+    Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, Loaded,
+    Maintained, MaintenanceWrite, Page, Position, Pruned, RegisterWrite, Registered, Seen, Store, StoreError,
+    Swept, Unrecorded, Written,
 };
 use crate::node::{
-    Availability, DiscoveryQuery, EventQuery, Horizon, JsonText, NodeKey, NodeRecord, Outage, Revision,
-    Summary, Timestamp, Ttl,
+    Availability, DiscoveryQuery, Event, EventQuery, Horizon, JsonText, NodeKey, NodeRecord, Outage,
+    Revision, Summary, Timestamp, Ttl,
 };
 
 /// How many can read at once. Reading never waits for the writer (WAL).
@@ -167,11 +169,11 @@ async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn register(&self, batch: &[RegisterWrite]) -> Vec<Result<Registered, StoreError>> {
+    async fn register(&self, batch: &[RegisterWrite]) -> Written<Registered> {
         write::register(&self.writer, batch, &*self.clock, self.ttl).await
     }
 
-    async fn deregister(&self, batch: &[DeregisterWrite]) -> Vec<Result<(), StoreError>> {
+    async fn deregister(&self, batch: &[DeregisterWrite]) -> Written<Deregistered> {
         write::deregister(&self.writer, batch, &*self.clock, self.ttl).await
     }
 
@@ -179,8 +181,36 @@ impl Store for SqliteStore {
         write::heartbeat(&self.writer, ids, &*self.clock, self.ttl).await
     }
 
-    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Vec<Result<Maintained, StoreError>> {
+    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Written<Maintained> {
         write::set_maintenance(&self.writer, batch, &*self.clock, self.ttl).await
+    }
+
+    async fn load(&self, take: &mut (dyn FnMut(NodeRecord) + Send)) -> Result<Loaded, StoreError> {
+        follow::load(self, take).await
+    }
+
+    async fn follow(&self, position: &Position) -> Result<Followed, StoreError> {
+        follow::follow(self, position).await
+    }
+
+    async fn hints(&self) -> Result<Option<Box<dyn Hints>>, StoreError> {
+        follow::hints(self).await
+    }
+
+    async fn digests(&self, take: &mut (dyn FnMut(NodeKey, Digest) + Send)) -> Result<Seen<()>, StoreError> {
+        follow::digests(self, take).await
+    }
+
+    async fn records(&self, ids: &[NodeKey]) -> Result<Seen<Vec<NodeRecord>>, StoreError> {
+        follow::records(self, ids).await
+    }
+
+    async fn repair(
+        &self,
+        leader: &ReplicaId,
+        changed: &[Unrecorded],
+    ) -> Result<Option<Vec<Event>>, StoreError> {
+        follow::repair(self, leader, changed).await
     }
 
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {
@@ -349,7 +379,7 @@ mod tests {
         sqlx::query("PRAGMA max_page_count = 60").execute(&store.writer).await.unwrap();
         let mut stored = 0;
         let refused = loop {
-            let mut results = store.register(&[large(&format!("n{stored}"))]).await;
+            let mut results = store.register(&[large(&format!("n{stored}"))]).await.results;
             match results.pop().unwrap() {
                 Ok(_) => stored += 1,
                 Err(error) => break error,
@@ -358,7 +388,7 @@ mod tests {
         assert!(stored > 0 && matches!(refused, StoreError::Full(_)), "{stored} {refused:?}");
         // The connection that was full is gone, and its limit with it.
         for _ in 0..3 {
-            assert!(store.register(&[large("after")]).await.pop().unwrap().is_ok());
+            assert!(store.register(&[large("after")]).await.results.pop().unwrap().is_ok());
         }
         let query =
             DiscoveryQuery { limit: crate::node::PageLimit::new(1_000).unwrap(), ..Default::default() };

@@ -13,7 +13,7 @@ use super::lock::{self, begin};
 use super::swallowed;
 use crate::node::{EventKind, Reason, Ttl};
 use crate::store::postgres::decode;
-use crate::store::{Maintained, MaintenanceWrite, StoreError};
+use crate::store::{Maintained, MaintenanceWrite, StoreError, Written};
 
 /// In a statement after the one that locked the rows, so that it sees what the lock waited for.
 const PRESENT: &str = "
@@ -38,8 +38,9 @@ pub(in crate::store::postgres) async fn set_maintenance(
     turns: &Semaphore,
     batch: &[MaintenanceWrite],
     server_ttl: Ttl,
-) -> Vec<Result<Maintained, StoreError>> {
-    run(&Maintaining { pool, batch, server_ttl }, batch.len(), turns).await
+) -> Written<Maintained> {
+    let results = run(&Maintaining { pool, batch, server_ttl }, batch.len(), turns).await;
+    Written { results, recorded: Vec::new() }
 }
 
 struct Maintaining<'a> {

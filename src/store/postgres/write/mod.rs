@@ -11,7 +11,7 @@ pub(super) mod lock;
 mod maintenance;
 mod upsert;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,8 +22,8 @@ use tokio::sync::Semaphore;
 use self::batch::{Batch, Patience, Step, Undone, run};
 pub(super) use self::events::{Events, lock_revisions, record};
 use self::lock::{begin, revisions};
-use crate::node::{EventKind, Precondition, Ttl};
-use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
+use crate::node::{EventKind, Precondition, Revision, Ttl};
+use crate::store::{DeregisterWrite, Deregistered, RegisterWrite, Registered, StoreError, Written};
 
 pub(super) use self::heartbeat::heartbeat;
 pub(super) use self::maintenance::set_maintenance;
@@ -35,16 +35,18 @@ pub(super) async fn register(
     turns: &Semaphore,
     batch: &[RegisterWrite],
     server_ttl: Ttl,
-) -> Vec<Result<Registered, StoreError>> {
-    run(&Registering { pool, batch, server_ttl }, batch.len(), turns).await
+) -> Written<Registered> {
+    let results = run(&Registering { pool, batch, server_ttl }, batch.len(), turns).await;
+    Written { results, recorded: Vec::new() }
 }
 
 pub(super) async fn deregister(
     pool: &PgPool,
     turns: &Semaphore,
     batch: &[DeregisterWrite],
-) -> Vec<Result<(), StoreError>> {
-    run(&Deregistering { pool, batch }, batch.len(), turns).await
+) -> Written<Deregistered> {
+    let results = run(&Deregistering { pool, batch }, batch.len(), turns).await;
+    Written { results, recorded: Vec::new() }
 }
 
 struct Registering<'a> {
@@ -112,9 +114,9 @@ struct Deregistering<'a> {
 
 #[async_trait]
 impl Batch for Deregistering<'_> {
-    type Done = ();
+    type Done = Deregistered;
 
-    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<()>>, Undone> {
+    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<Deregistered>>, Undone> {
         let writes: Vec<&DeregisterWrite> = items.iter().map(|item| &self.batch[*item]).collect();
         let ids: Vec<&str> = writes.iter().map(|write| write.node_id.as_str()).collect();
         let mut tx = begin(self.pool, patience).await?;
@@ -129,7 +131,7 @@ impl Batch for Deregistering<'_> {
             Some(_) => None,
             None => Some(Step::Done(Err(StoreError::NotFound))),
         };
-        let verdicts: Vec<Option<Step<()>>> = writes.iter().zip(&ids).map(verdict).collect();
+        let verdicts: Vec<Option<Step<Deregistered>>> = writes.iter().zip(&ids).map(verdict).collect();
         let doomed: Vec<&str> =
             ids.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none()).map(|(id, _)| *id).collect();
         let gone: HashSet<String> = if doomed.is_empty() {
@@ -145,16 +147,19 @@ impl Batch for Deregistering<'_> {
         };
 
         let mut events = Events::default();
+        let mut numbered = Vec::new();
         for (write, id) in writes.iter().zip(&ids).filter(|(_, id)| gone.contains(**id)) {
             events.add(id, EventKind::Deregistered, "", &write.origin);
+            numbered.push(*id);
         }
-        record(&mut tx, &events).await?;
+        let revisions: HashMap<&str, Revision> =
+            numbered.into_iter().zip(record(&mut tx, &events).await?).collect();
         tx.commit().await?;
 
-        let step = |(id, verdict): (&str, Option<Step<()>>)| match verdict {
-            Some(step) => step,
-            None if gone.contains(id) => Step::Done(Ok(())),
-            None => Step::Done(Err(swallowed())),
+        let step = |(id, verdict): (&str, Option<Step<Deregistered>>)| match (verdict, revisions.get(id)) {
+            (Some(step), _) => step,
+            (None, Some(revision)) => Step::Done(Ok(Deregistered { revision: *revision })),
+            (None, None) => Step::Done(Err(swallowed())),
         };
         Ok(ids.into_iter().zip(verdicts).map(step).collect())
     }

@@ -5,7 +5,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use super::{all, present, record_event};
 use crate::node::{EventKind, Horizon, Reason, Ttl};
 use crate::store::clock::Clock;
-use crate::store::{Maintained, MaintenanceWrite, StoreError};
+use crate::store::{Maintained, MaintenanceWrite, StoreError, Written};
 
 const SET: &str = "UPDATE node_registrations SET maintenance = ?2 WHERE node_id = ?1";
 
@@ -14,8 +14,10 @@ pub(in crate::store::sqlite) async fn set_maintenance(
     batch: &[MaintenanceWrite],
     clock: &dyn Clock,
     server_ttl: Ttl,
-) -> Vec<Result<Maintained, StoreError>> {
-    all(pool, batch, clock, server_ttl, |tx, write, now| Box::pin(set_one(tx, write, now))).await
+) -> Written<Maintained> {
+    let results =
+        all(pool, batch, clock, server_ttl, |tx, write, now| Box::pin(set_one(tx, write, now))).await;
+    Written { results, recorded: Vec::new() }
 }
 
 async fn set_one(

@@ -12,7 +12,7 @@ use crate::node::{
     EventKind, Horizon, Json, NodeRecord, Origin, Precondition, Registration, Revision, Timestamp, Ttl,
 };
 use crate::store::clock::Clock;
-use crate::store::{DeregisterWrite, RegisterWrite, Registered, StoreError};
+use crate::store::{DeregisterWrite, Deregistered, RegisterWrite, Registered, StoreError, Written};
 
 pub(super) use self::heartbeat::heartbeat;
 pub(super) use self::maintenance::set_maintenance;
@@ -50,8 +50,10 @@ pub(super) async fn register(
     batch: &[RegisterWrite],
     clock: &dyn Clock,
     server_ttl: Ttl,
-) -> Vec<Result<Registered, StoreError>> {
-    all(pool, batch, clock, server_ttl, |tx, write, now| Box::pin(register_one(tx, write, now))).await
+) -> Written<Registered> {
+    let results =
+        all(pool, batch, clock, server_ttl, |tx, write, now| Box::pin(register_one(tx, write, now))).await;
+    Written { results, recorded: Vec::new() }
 }
 
 pub(super) async fn deregister(
@@ -59,8 +61,10 @@ pub(super) async fn deregister(
     batch: &[DeregisterWrite],
     clock: &dyn Clock,
     server_ttl: Ttl,
-) -> Vec<Result<(), StoreError>> {
-    all(pool, batch, clock, server_ttl, |tx, write, now| Box::pin(deregister_one(tx, write, now))).await
+) -> Written<Deregistered> {
+    let results =
+        all(pool, batch, clock, server_ttl, |tx, write, now| Box::pin(deregister_one(tx, write, now))).await;
+    Written { results, recorded: Vec::new() }
 }
 
 /// Does one item in the transaction of its batch.
@@ -155,14 +159,14 @@ async fn deregister_one(
     tx: &mut SqliteConnection,
     write: &DeregisterWrite,
     now: Horizon,
-) -> Result<(), StoreError> {
+) -> Result<Deregistered, StoreError> {
     let id = write.node_id.as_str();
     if present(tx, id, &write.precondition).await?.is_none() {
         return Err(StoreError::NotFound);
     }
     sqlx::query(DELETE).bind(id).execute(&mut *tx).await?;
-    record_event(tx, id, EventKind::Deregistered, &[], &write.origin, now.at).await?;
-    Ok(())
+    let revision = record_event(tx, id, EventKind::Deregistered, &[], &write.origin, now.at).await?;
+    Ok(Deregistered { revision })
 }
 
 /// The present registration, if the precondition holds of it.

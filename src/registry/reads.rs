@@ -1,0 +1,123 @@
+//! What reads nodes: from the catalog, or from the store for those that want the database's own answer, and as long as
+//! the catalog is not loaded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Registry, RegistryError};
+use crate::node::{
+    DiscoveryQuery, EventQuery, Horizon, Moment, NodeKey, NodeRecord, Revision, Shown, ShownRecord, Summary,
+    Ttl,
+};
+use crate::store::{EventPage, Seen};
+
+/// How fresh a read has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Freshness {
+    /// What this replica knows: of its own writes all, of others' what it has heard.
+    #[default]
+    Known,
+    /// With this change, at the least. It is waited for a little.
+    AtLeast(Revision),
+    /// As the database has it now.
+    Strong,
+}
+
+/// For so long a read waits for a revision.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A page of nodes.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// The nodes, in the order of their ids.
+    pub nodes: Vec<Shown>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+impl Registry {
+    /// One node.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn get(
+        &self,
+        id: &NodeKey,
+        freshness: Freshness,
+    ) -> Result<Seen<Option<Shown>>, RegistryError> {
+        if let Some(fleet) = self.fleet(freshness).await? {
+            let horizon = *fleet.horizon();
+            let value = fleet.get(id).map(|node| node.show(&horizon, self.ttl));
+            return Ok(Seen { value, revision: fleet.revision(), horizon });
+        }
+        let seen = self.read("get", self.store.get(id)).await?;
+        let value = seen.value.map(|record| show(&record, &seen.horizon, self.ttl));
+        Ok(Seen { value, revision: seen.revision, horizon: seen.horizon })
+    }
+
+    /// One page of nodes.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn discover(
+        &self,
+        query: &DiscoveryQuery,
+        freshness: Freshness,
+    ) -> Result<Seen<Listing>, RegistryError> {
+        if let Some(fleet) = self.fleet(freshness).await? {
+            let horizon = *fleet.horizon();
+            let found = fleet.discover(query);
+            let nodes = found.nodes.iter().map(|node| node.show(&horizon, self.ttl)).collect();
+            let value = Listing { nodes, more: found.more };
+            return Ok(Seen { value, revision: fleet.revision(), horizon });
+        }
+        let seen = self.read("discover", self.store.discover(query)).await?;
+        let nodes = seen.value.records.iter().map(|record| show(record, &seen.horizon, self.ttl)).collect();
+        let value = Listing { nodes, more: seen.value.more };
+        Ok(Seen { value, revision: seen.revision, horizon: seen.horizon })
+    }
+
+    /// One page of the audit trail.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn events(&self, query: &EventQuery) -> Result<Seen<EventPage>, RegistryError> {
+        self.read("events", self.store.events(query)).await
+    }
+
+    /// How many nodes there are, by type, version and status.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn summary(&self) -> Result<Seen<Summary>, RegistryError> {
+        self.read("summary", self.store.summary()).await
+    }
+
+    /// The fleet, if it is loaded and fresh enough. `None`: the store has to be asked.
+    async fn fleet(&self, freshness: Freshness) -> Result<Option<Arc<super::catalog::Fleet>>, RegistryError> {
+        match freshness {
+            Freshness::Strong => Ok(None),
+            Freshness::Known => Ok(self.catalog.fleet()),
+            Freshness::AtLeast(wanted) => {
+                let mut revision = self.catalog.revision();
+                let reached = revision.wait_for(|known| known.is_none_or(|known| known >= wanted));
+                match tokio::time::timeout(PATIENCE, reached).await {
+                    Ok(_) => Ok(self.catalog.fleet()),
+                    Err(_) => Err(RegistryError::Behind),
+                }
+            }
+        }
+    }
+}
+
+/// A record as it is shown.
+pub(super) fn show(record: &NodeRecord, horizon: &Horizon, ttl: Ttl) -> Shown {
+    Shown {
+        record: Arc::new(ShownRecord::of(record)),
+        moment: Moment {
+            last_heartbeat: record.last_heartbeat,
+            updated_at: record.updated_at,
+            status: record.status(horizon, ttl),
+        },
+    }
+}

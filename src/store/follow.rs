@@ -1,0 +1,113 @@
+//! How a replica keeps up with the table: all of it at first, and then what the events say has changed.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::node::{Event, Horizon, NodeKey, NodeRecord, Revision, Timestamp};
+
+/// How far a replica has read.
+#[derive(Debug, Clone, Default)]
+pub struct Position {
+    /// All events up to this one.
+    pub revision: Revision,
+    /// The batches of signs of life that have been read already, of those that are young enough to have others commit
+    /// beside them: their numbers are not in the order of commits.
+    pub(in crate::store) signs_read: Vec<i64>,
+    /// All batches up to this one have been read, or are too old to be waited for.
+    pub(in crate::store) signs_after: i64,
+}
+
+/// What a replica has after it has read the whole table.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Where to read on.
+    pub position: Position,
+    /// What status is judged by: the database's time of the reading.
+    pub horizon: Horizon,
+}
+
+/// What has happened since a position, in one snapshot.
+#[derive(Debug, Clone)]
+pub struct Followed {
+    /// The events, in the order of their revisions.
+    pub events: Vec<Event>,
+    /// The nodes that the events name, as they are in the snapshot, in no particular order. One that is missing here was
+    /// not registered then.
+    pub records: HashMap<NodeKey, NodeRecord>,
+    /// All changes up to this one are in `records`. It is above the position if there is more to read.
+    pub snapshot: Revision,
+    /// Signs of life, and registrations that changed nothing, which other replicas have taken.
+    pub signs: Vec<Signs>,
+    /// Where to read on.
+    pub position: Position,
+    /// What status is judged by: all signs of life until then have been read.
+    pub horizon: Horizon,
+    /// How long ago the oldest of the events was recorded.
+    pub lag: Duration,
+}
+
+impl Followed {
+    /// Whether there is more to read at once.
+    #[must_use]
+    pub fn more(&self) -> bool {
+        self.position.revision < self.snapshot
+    }
+}
+
+/// What was noted of some nodes at one instant, and is no event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signs {
+    /// When, in the database's time.
+    pub at: Timestamp,
+    /// These gave a sign of life.
+    pub alive: Vec<NodeKey>,
+    /// These registered anew without a change.
+    pub renewed: Vec<NodeKey>,
+}
+
+/// What a transaction of ours has added to the log.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// The newest event before it, whoever recorded that: whoever knows all changes up to that one and these knows all
+    /// up to the last of these.
+    pub previous: Revision,
+    /// The events, in the order of their revisions. There is at least one.
+    pub events: Vec<Event>,
+}
+
+/// What became of the writes of a batch.
+#[derive(Debug)]
+pub struct Written<T> {
+    /// One result per item, in order.
+    pub results: Vec<Result<T, StoreError>>,
+    /// What was recorded, transaction by transaction, in the order of revisions.
+    pub recorded: Vec<Recorded>,
+}
+
+/// Says when there may be something to read. Hints can be lost: who follows looks by himself now and then.
+#[async_trait]
+pub trait Hints: Send {
+    /// Waits for the next hint: the revision up to which there is something new, if the hint says so.
+    ///
+    /// # Errors
+    /// If no hint can come any more. There may have been some that were lost.
+    async fn next(&mut self) -> Result<Option<Revision>, StoreError>;
+}
+
+/// What of a registration tells whether two copies of it are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest {
+    /// The number of the change that last changed the registration.
+    pub revision: Revision,
+    /// A hash over the columns of the registration, see [`super::digest`].
+    pub columns: u64,
+    /// Last sign of life.
+    pub last_heartbeat: Option<Timestamp>,
+    /// First registration.
+    pub registered_at: Timestamp,
+    /// Last registration.
+    pub updated_at: Timestamp,
+}
