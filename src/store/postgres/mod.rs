@@ -52,6 +52,8 @@ pub struct PostgresStore {
     turns: Arc<Semaphore>,
     /// How long a node counts as alive after a sign of life, unless it says otherwise.
     ttl: Ttl,
+    /// Who wrote a row of `onex_registry_signs`: whoever follows them passes over his own.
+    replica: Arc<str>,
 }
 
 impl PostgresStore {
@@ -70,7 +72,8 @@ impl PostgresStore {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
         let turns = usize::try_from(max_connections / 2).unwrap_or(1).max(1);
-        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl })
+        let replica = uuid::Uuid::new_v4().to_string().into();
+        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl, replica })
     }
 
     /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.
@@ -109,19 +112,19 @@ fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 #[async_trait]
 impl Store for PostgresStore {
     async fn register(&self, batch: &[RegisterWrite]) -> Written<Registered> {
-        write::register(&self.pool, &self.turns, batch, self.ttl).await
+        write::register(self, batch).await
     }
 
     async fn deregister(&self, batch: &[DeregisterWrite]) -> Written<Deregistered> {
-        write::deregister(&self.pool, &self.turns, batch).await
+        write::deregister(self, batch).await
     }
 
     async fn heartbeat(&self, ids: &[NodeKey]) -> Vec<Result<Heartbeat, StoreError>> {
-        write::heartbeat(&self.pool, &self.turns, ids, self.ttl).await
+        write::heartbeat(self, ids).await
     }
 
     async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Written<Maintained> {
-        write::set_maintenance(&self.pool, &self.turns, batch, self.ttl).await
+        write::set_maintenance(self, batch).await
     }
 
     async fn load(&self, take: &mut (dyn FnMut(NodeRecord) + Send)) -> Result<Loaded, StoreError> {
