@@ -9,6 +9,7 @@ mod event_page;
 pub mod follow;
 pub mod health;
 pub mod migration;
+mod news;
 pub mod postgres;
 mod retention;
 pub mod sqlite;
@@ -103,7 +104,8 @@ pub trait Store: Send + Sync + 'static {
         changes: &[LifeChange],
     ) -> Result<Vec<LifeChange>, StoreError>;
 
-    /// Forgets some of what was recorded of the life of nodes that are gone, if the replica leads.
+    /// Forgets some of what was recorded of the life of nodes that are gone, and of signs of life that every replica has
+    /// read long since, if the replica leads.
     async fn forget_the_gone(&self, leader: &ReplicaId) -> Result<(), StoreError>;
 
     /// Removes the nodes of a census that are overdue, if the replica leads; says of each whether it is gone. Who gave a

@@ -18,6 +18,7 @@ mod write;
 pub mod migrate;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -54,6 +55,8 @@ pub struct PostgresStore {
     ttl: Ttl,
     /// Who wrote a row of `onex_registry_signs`: whoever follows them passes over his own.
     replica: Arc<str>,
+    /// Whether a connection here is a session there, and not one of a pooler's that changes hands: seen by [`Hints`].
+    sessions: Arc<AtomicBool>,
 }
 
 impl PostgresStore {
@@ -73,7 +76,12 @@ impl PostgresStore {
             .connect_lazy_with(options);
         let turns = usize::try_from(max_connections / 2).unwrap_or(1).max(1);
         let replica = uuid::Uuid::new_v4().to_string().into();
-        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl, replica })
+        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl, replica, sessions: Arc::default() })
+    }
+
+    /// Whether statements may be named: they are kept in the session, and planned once.
+    fn has_sessions(&self) -> bool {
+        self.sessions.load(Ordering::Relaxed)
     }
 
     /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.
@@ -189,7 +197,8 @@ impl Store for PostgresStore {
     }
 
     async fn forget_the_gone(&self, leader: &ReplicaId) -> Result<(), StoreError> {
-        health::forget_the_gone(&self.pool, leader).await
+        health::forget_the_gone(&self.pool, leader).await?;
+        follow::forget(&self.pool, leader).await
     }
 
     async fn expire(

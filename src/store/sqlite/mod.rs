@@ -6,6 +6,7 @@
 mod events;
 mod follow;
 mod health;
+mod hints;
 mod read;
 mod retention;
 mod summary;
@@ -26,6 +27,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Row as _, Sqlite};
 
+use self::hints::Bell;
 use super::clock::Clock;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::migration::{Migration, SQLITE};
@@ -55,6 +57,8 @@ pub struct SqliteStore {
     /// How long a node counts as alive after a sign of life, unless it says otherwise.
     ttl: Ttl,
     path: PathBuf,
+    /// Tells of what is committed without being returned to the caller.
+    bell: Bell,
     /// Held as long as the store lives. The operating system lets go of it when the process ends, however it ends.
     _lock: File,
 }
@@ -120,7 +124,7 @@ impl SqliteStore {
         migrate(&writer, &path).await?;
         let readers = options.create_if_missing(false).pragma("query_only", "on");
         let readers = pool(READERS).connect_with(readers).await.map_err(database)?;
-        Ok(Self { writer, readers, clock, ttl, path, _lock: lock })
+        Ok(Self { writer, readers, clock, ttl, path, bell: Bell::new(), _lock: lock })
     }
 
     /// Where the data lies.
@@ -194,7 +198,7 @@ impl Store for SqliteStore {
     }
 
     async fn hints(&self) -> Result<Option<Box<dyn Hints>>, StoreError> {
-        follow::hints(self).await
+        Ok(Some(Box::new(self.bell.listen())))
     }
 
     async fn digests(&self, take: &mut (dyn FnMut(NodeKey, Digest) + Send)) -> Result<Seen<()>, StoreError> {
@@ -205,12 +209,12 @@ impl Store for SqliteStore {
         follow::records(self, ids).await
     }
 
-    async fn repair(
-        &self,
-        leader: &ReplicaId,
-        changed: &[Unrecorded],
-    ) -> Result<Option<Vec<Event>>, StoreError> {
-        follow::repair(self, leader, changed).await
+    async fn repair(&self, _: &ReplicaId, changed: &[Unrecorded]) -> Result<Option<Vec<Event>>, StoreError> {
+        let recorded = follow::repair(self, changed).await?;
+        if !recorded.is_empty() {
+            self.bell.ring();
+        }
+        Ok(Some(recorded))
     }
 
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {
@@ -239,7 +243,11 @@ impl Store for SqliteStore {
     }
 
     async fn announce(&self, _: &ReplicaId, changes: &[LifeChange]) -> Result<Vec<LifeChange>, StoreError> {
-        health::announce(&self.writer, changes, &*self.clock).await
+        let told = health::announce(&self.writer, changes, &*self.clock).await?;
+        if !told.is_empty() {
+            self.bell.ring();
+        }
+        Ok(told)
     }
 
     async fn forget_the_gone(&self, _: &ReplicaId) -> Result<(), StoreError> {
@@ -254,7 +262,12 @@ impl Store for SqliteStore {
         rules: &Rules,
     ) -> Vec<Result<bool, StoreError>> {
         match health::expire(&self.writer, overdue, horizon, rules, &*self.clock, self.ttl).await {
-            Ok(gone) => gone.into_iter().map(Ok).collect(),
+            Ok(gone) => {
+                if gone.contains(&true) {
+                    self.bell.ring();
+                }
+                gone.into_iter().map(Ok).collect()
+            }
             Err(error) => overdue.iter().map(|_| Err(error.clone())).collect(),
         }
     }
@@ -272,7 +285,11 @@ impl Store for SqliteStore {
     }
 
     async fn prune_events(&self, _: &ReplicaId, retention: Duration) -> Result<Option<Pruned>, StoreError> {
-        Ok(Some(retention::prune(&self.writer, retention, &*self.clock).await?))
+        let pruned = retention::prune(&self.writer, retention, &*self.clock).await?;
+        if pruned.deleted > 0 {
+            self.bell.ring();
+        }
+        Ok(Some(pruned))
     }
 
     async fn sweep_events(&self, _: &ReplicaId, after: Revision) -> Result<Option<Swept>, StoreError> {
