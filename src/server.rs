@@ -81,6 +81,12 @@ impl Server {
     /// # Errors
     /// If the server fails, or requests had to be cut off.
     pub async fn run_until(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let registry = Arc::clone(&self.registry);
+        // Requests in flight are waited for, and those that wait for changes would wait on.
+        let stop = async move {
+            stop.await;
+            registry.stop_watching();
+        };
         let Ended { in_time, deadline } =
             http::serve(self.listener, self.router, stop, self.shutdown_timeout).await;
         // What was cut off a moment ago still gives its connections to the database back.

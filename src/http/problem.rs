@@ -300,6 +300,10 @@ impl From<RegistryError> for Problem {
                 "this replica has not seen the revision that was asked for in time; others may have",
             )
             .retry_later(),
+            RegistryError::Loading => {
+                Self::new(&UNAVAILABLE, "this replica has just started and is reading the nodes; others may have them")
+                    .retry_later()
+            }
             RegistryError::Full(_) => Self::new(&FULL, "the database takes no more; reads go on"),
             RegistryError::Failed(_) | RegistryError::Interrupted => Self::internal(),
         }

@@ -120,3 +120,15 @@ label!(
         Stale = "stale",
     }
 );
+
+label!(
+    /// Why the server ended a watch.
+    WatchEnd {
+        /// The server stops.
+        Shutdown = "shutdown",
+        /// The client read more slowly than changes came.
+        SlowReader = "slow_reader",
+        /// What comes next is not known any more.
+        Reset = "reset",
+    }
+);

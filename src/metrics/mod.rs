@@ -14,6 +14,7 @@ mod life;
 mod nodes;
 mod probes;
 mod requests;
+mod watches;
 mod writes;
 
 use std::time::SystemTime;
@@ -23,11 +24,13 @@ use prometheus::{Gauge, IntGauge, Opts, Registry, TextEncoder};
 pub use self::database::{Connections, Database};
 pub use self::label::{
     DeregistrationOutcome, HeartbeatSource, HttpMethod, ProbeOutcome, RegistrationOutcome, StatusChange,
+    WatchEnd,
 };
 pub use self::life::{Life, SelfPreservation};
 pub use self::nodes::Nodes;
 pub use self::probes::Probes;
 pub use self::requests::{InFlight, Requests};
+pub use self::watches::{Waiting, Watches};
 pub use self::writes::Writes;
 
 /// Metrics that can't be made or written. It is a mistake in the program, such as a name that is there twice.
@@ -43,6 +46,8 @@ pub struct Metrics {
     pub life: Life,
     /// Health checks.
     pub probes: Probes,
+    /// Who waits for changes.
+    pub watches: Watches,
     /// The registered nodes.
     pub nodes: Nodes,
     /// The database, and how far this server has read its events.
@@ -63,6 +68,7 @@ impl Metrics {
             writes: Writes::new(&registry)?,
             life: Life::new(&registry)?,
             probes: Probes::new(&registry)?,
+            watches: Watches::new(&registry)?,
             nodes: Nodes::new(&registry)?,
             database: Database::new(&registry)?,
             registry,
@@ -120,7 +126,7 @@ mod tests {
         }
     }
 
-    const COUNTERS: [&str; 22] = [
+    const COUNTERS: [&str; 23] = [
         "registrations_total{outcome=\"created\"}",
         "registrations_total{outcome=\"renewed\"}",
         "registrations_total{outcome=\"refused\"}",
@@ -143,6 +149,7 @@ mod tests {
         "status_changes_total{kind=\"stale\"}",
         "expired_total",
         "events_pruned_total",
+        "watches_ended_total{reason=\"slow_reader\"}",
     ];
 
     #[test]
@@ -152,7 +159,10 @@ mod tests {
             assert_values(&metrics, &[(series, 0.0)]);
         }
         let build = format!("build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
-        assert_values(&metrics, &[(&build, 1.0), ("http_requests_in_flight", 0.0)]);
+        assert_values(
+            &metrics,
+            &[(&build, 1.0), ("http_requests_in_flight", 0.0), ("watchers", 0.0), ("long_polls", 0.0)],
+        );
         assert!(metrics.text().unwrap().contains("\nprocess_start_time_seconds 1"));
     }
 

@@ -10,6 +10,7 @@ mod measure;
 pub mod prober;
 mod reads;
 mod rounds;
+pub mod watching;
 mod writes;
 
 use std::error::Error as _;
@@ -23,6 +24,7 @@ use self::catalog::Catalog;
 use self::health::{Health, HealthSettings, Standing};
 use self::measure::LastCount;
 use self::prober::ProberError;
+use self::watching::Watching;
 use crate::metrics::Metrics;
 use crate::node::Ttl;
 use crate::store::Store;
@@ -51,6 +53,7 @@ pub struct Parts {
 pub struct Registry {
     store: Arc<dyn Store>,
     catalog: Arc<Catalog>,
+    watching: Watching,
     metrics: Arc<Metrics>,
     ttl: Ttl,
     slow: Duration,
@@ -69,9 +72,11 @@ impl Registry {
     pub fn start(parts: Parts) -> Result<Self, ProberError> {
         let ttl = parts.ttl.into();
         let health = Health::start(&parts.store, &parts.metrics, &parts.health, ttl)?;
+        let catalog = Arc::new(Catalog::new(ttl));
         Ok(Self {
             store: parts.store,
-            catalog: Arc::new(Catalog::new(ttl)),
+            watching: Watching::start(&catalog),
+            catalog,
             metrics: parts.metrics,
             ttl,
             slow: parts.slow,
@@ -101,8 +106,9 @@ impl Registry {
         self.health.standing()
     }
 
-    /// Stops looking after the fleet, waits for the writes under way, and closes the database.
+    /// Ends all waiting, stops looking after the fleet, waits for the writes under way, and closes the database.
     pub async fn close(&self) {
+        self.watching.close().await;
         self.health.close().await;
         self.writes.close();
         self.writes.wait().await;
@@ -146,7 +152,8 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
             // What happens every day.
             RegistryError::NotFound
             | RegistryError::PreconditionFailed { .. }
-            | RegistryError::EventsGone { .. } => {}
+            | RegistryError::EventsGone { .. }
+            | RegistryError::Loading => {}
             RegistryError::Contended
             | RegistryError::Refused(_)
             | RegistryError::Unavailable(_)

@@ -47,6 +47,9 @@ pub enum StoreError {
     /// The change that was asked for has not come here in the time that is waited for it.
     #[error("the change that was asked for has not come here yet")]
     Behind,
+    /// This replica has not read the table yet.
+    #[error("the table is being read")]
+    Loading,
     /// The operation ended without a result. Whether it took effect is not known.
     #[error("the operation ended without a result")]
     Interrupted,
