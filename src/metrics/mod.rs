@@ -7,6 +7,7 @@
 //! many time series as it likes. Counters and histograms are there from the start, at 0. A gauge has no sample until
 //! it is set: a 0 would be a claim.
 
+mod catalog;
 mod database;
 mod family;
 mod label;
@@ -21,6 +22,7 @@ use std::time::SystemTime;
 
 use prometheus::{Gauge, IntGauge, Opts, Registry, TextEncoder};
 
+pub use self::catalog::Catalog;
 pub use self::database::{Connections, Database};
 pub use self::label::{
     DeregistrationOutcome, HeartbeatSource, HttpMethod, ProbeOutcome, RegistrationOutcome, StatusChange,
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub watches: Watches,
     /// The registered nodes.
     pub nodes: Nodes,
+    /// The copy of the fleet in memory.
+    pub catalog: Catalog,
     /// The database, and how far this server has read its events.
     pub database: Database,
     registry: Registry,
@@ -70,6 +74,7 @@ impl Metrics {
             probes: Probes::new(&registry)?,
             watches: Watches::new(&registry)?,
             nodes: Nodes::new(&registry)?,
+            catalog: Catalog::new(&registry)?,
             database: Database::new(&registry)?,
             registry,
         })

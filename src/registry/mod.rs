@@ -5,6 +5,7 @@
 
 pub mod catalog;
 mod count;
+mod follower;
 pub mod health;
 mod measure;
 pub mod prober;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
 use self::catalog::Catalog;
+use self::follower::{Follower, FollowerParts};
 use self::health::{Health, HealthSettings, Standing};
 use self::measure::LastCount;
 use self::prober::ProberError;
@@ -28,6 +30,7 @@ use self::watching::Watching;
 use crate::metrics::Metrics;
 use crate::node::Ttl;
 use crate::store::Store;
+use crate::store::health::ReplicaId;
 
 pub use self::reads::{Freshness, Listing};
 pub use self::writes::{Registered, SignOfLife};
@@ -45,6 +48,8 @@ pub struct Parts {
     pub ttl: Duration,
     /// How the fleet is looked after.
     pub health: HealthSettings,
+    /// How often the catalog is compared with the table; `None`: never.
+    pub compare_every: Option<Duration>,
     /// Operations that take longer are warned of.
     pub slow: Duration,
 }
@@ -54,6 +59,7 @@ pub struct Registry {
     store: Arc<dyn Store>,
     catalog: Arc<Catalog>,
     watching: Watching,
+    follower: Follower,
     metrics: Arc<Metrics>,
     ttl: Ttl,
     slow: Duration,
@@ -71,12 +77,22 @@ impl Registry {
     /// If health endpoints are to be probed and can't be: see [`ProberError`].
     pub fn start(parts: Parts) -> Result<Self, ProberError> {
         let ttl = parts.ttl.into();
-        let health = Health::start(&parts.store, &parts.metrics, &parts.health, ttl)?;
+        let replica = ReplicaId::random();
+        let health = Health::start(&parts.store, &parts.metrics, &parts.health, ttl, replica.clone())?;
         let catalog = Arc::new(Catalog::new(ttl));
+        let follower = Follower::start(FollowerParts {
+            store: Arc::clone(&parts.store),
+            catalog: Arc::clone(&catalog),
+            metrics: Arc::clone(&parts.metrics),
+            replica,
+            standing: health.follow(),
+            compare_every: parts.compare_every,
+        });
         Ok(Self {
             store: parts.store,
             watching: Watching::start(&catalog),
             catalog,
+            follower,
             metrics: parts.metrics,
             ttl,
             slow: parts.slow,
@@ -110,6 +126,7 @@ impl Registry {
     pub async fn close(&self) {
         self.watching.close().await;
         self.health.close().await;
+        self.follower.close().await;
         self.writes.close();
         self.writes.wait().await;
         self.store.close().await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::node::{
     DiscoveryQuery, Event, Horizon, Moment, NodeKey, Revision, Shown, ShownRecord, Summary, Ttl,
 };
+use crate::store::Digest;
 
 /// The fleet at a revision.
 pub struct Fleet {
@@ -89,6 +90,17 @@ impl Fleet {
     #[must_use]
     pub fn may_match(&self, _query: &DiscoveryQuery, _node: &Node) -> bool {
         false
+    }
+
+    /// What tells whether the table has the same of a node.
+    #[must_use]
+    pub fn digest(&self, _id: &NodeKey) -> Option<Digest> {
+        None
+    }
+
+    /// All nodes with their digests, in no particular order.
+    pub fn digests(&self) -> impl Iterator<Item = (&NodeKey, Digest)> {
+        std::iter::empty()
     }
 
     /// How many nodes there are. Goes through all of them.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::node::{Horizon, NodeKey, NodeRecord, Revision, Timestamp, Ttl};
-use crate::store::{Followed, Loaded, Recorded};
+use crate::node::{NodeKey, NodeRecord, Revision, Timestamp, Ttl};
+use crate::store::{Followed, Loaded, Recorded, Seen};
 
 pub use self::fleet::{Behind, Change, Fleet, Found, Node};
 
@@ -65,8 +65,20 @@ impl Catalog {
     /// Takes what the follower has read. Nothing of it is taken twice, and nothing undoes what is newer.
     pub fn followed(&self, _followed: Followed) {}
 
-    /// The instant up to which all signs of life are known, when nothing else has been read.
-    pub fn judged_by(&self, _horizon: Horizon) {}
+    /// Takes some nodes as a snapshot of the table has them, whatever is known of them, except where more is known than
+    /// was in the snapshot. For changes that no event tells of.
+    pub fn corrected(&self, _snapshot: &Seen<()>, _records: Vec<NodeRecord>, _gone: &[NodeKey]) {}
+
+    /// Whether a batch of ours waits for changes that others made before it, and that are not known yet.
+    #[must_use]
+    pub fn has_gap(&self) -> bool {
+        false
+    }
+
+    /// Waits until there is such a gap.
+    pub async fn gap(&self) {
+        std::future::pending().await
+    }
 }
 
 /// The table, as it comes.

@@ -86,10 +86,10 @@ impl Health {
         metrics: &Arc<Metrics>,
         settings: &HealthSettings,
         ttl: Ttl,
+        replica: ReplicaId,
     ) -> Result<Self, ProberError> {
         // First: what can fail does before anything runs.
         let prober = settings.probing.clone().map(|probes| probing::prober(probes, metrics)).transpose()?;
-        let replica = ReplicaId::random();
         let report = Arc::new(Report::default());
         let (sender, standing) = watch::channel(Standing::default());
         let stop = CancellationToken::new();
@@ -162,6 +162,11 @@ impl Health {
     /// What this replica last heard.
     pub(super) fn standing(&self) -> Standing {
         self.standing.borrow().clone()
+    }
+
+    /// What this replica hears, as it comes.
+    pub(super) fn follow(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
     }
 
     /// Ends what is under way, and gives the lease back, so that another replica needn't wait for its end.

@@ -124,7 +124,6 @@ impl Probing {
             }
             self.prober.clear();
             self.metrics.probes.set_targets(0);
-            self.metrics.database.set_event_lag(Duration::ZERO);
         }
         self.prober.close().await;
     }
@@ -164,9 +163,7 @@ impl Probing {
         fleet: &mut HashSet<NodeKey>,
         since: Option<Revision>,
     ) -> Result<Revision, RegistryError> {
-        let Targets { revision, complete, nodes, lag } = bounded(self.store.targets(since)).await?;
-        self.metrics.database.set_revision(revision.get());
-        self.metrics.database.set_event_lag(lag);
+        let Targets { revision, complete, nodes, .. } = bounded(self.store.targets(since)).await?;
         if complete {
             let targets: Vec<Target> =
                 nodes.into_iter().filter_map(|(id, at)| Some(self.target(id, at?))).collect();

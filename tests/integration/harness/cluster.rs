@@ -160,8 +160,8 @@ fn version(programs: &Path) -> f32 {
     numbers.into_iter().find_map(|number| number.parse().ok()).unwrap_or(0.0)
 }
 
-/// Who is to run PostgreSQL, if we are root.
-fn owner(ours: &Path) -> Option<(u32, u32)> {
+/// Who is to run PostgreSQL, and what else refuses to run as root, if we are root: judged by whom a folder belongs to.
+pub(super) fn owner(ours: &Path) -> Option<(u32, u32)> {
     if std::fs::metadata(ours).unwrap().uid() != 0 {
         return None;
     }

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::TestDatabase;
+use super::sql::eventually;
 
 /// Which store a server has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,14 +69,16 @@ impl TestServer {
         let url = format!("http://{}", server.address());
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run_until(stop.clone().cancelled_owned()));
-        Ok(Self {
+        let server = Self {
             url,
             database: None,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             stop,
             running: Some(running),
             folder: None,
-        })
+        };
+        eventually("the server is ready", async || server.get_once("/readyz").await.status == 200).await;
+        Ok(server)
     }
 
     /// Stops the server, and fails if it didn't stop as it should.
@@ -96,10 +99,6 @@ impl TestServer {
     /// A request to a path, which is sent as it is given.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url))
-    }
-
-    pub(crate) async fn get(&self, path: &str) -> Answer {
-        Answer::of(self.request(Method::GET, path)).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {
@@ -240,5 +239,12 @@ fn settings(database_url: &str, arguments: &[&str]) -> Settings {
     let ours =
         ["test".to_owned(), format!("--database-url={database_url}"), "--listen=127.0.0.1:0".to_owned()];
     let arguments = ours.into_iter().chain(arguments.iter().map(ToString::to_string));
+    // What no event tells of is to be found soon: tests move times by plain SQL.
+    let often = "--compare-interval=1s".to_owned();
+    let is_said = |argument: &String| argument.starts_with("--compare-interval");
+    let mut arguments: Vec<String> = arguments.collect();
+    if !arguments.iter().any(is_said) {
+        arguments.push(often);
+    }
     Arguments::parse_from(arguments).settings.check().expect("the settings of a test are right")
 }
