@@ -31,3 +31,4 @@ mod real_nodes;
 mod retention;
 mod stores_agree;
 mod summary;
+mod writing;

@@ -120,19 +120,19 @@ fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 #[async_trait]
 impl Store for PostgresStore {
     async fn register(&self, batch: &[RegisterWrite]) -> Written<Registered> {
-        write::register(&self.pool, &self.turns, batch, self.ttl).await
+        write::register(self, batch).await
     }
 
     async fn deregister(&self, batch: &[DeregisterWrite]) -> Written<Deregistered> {
-        write::deregister(&self.pool, &self.turns, batch).await
+        write::deregister(self, batch).await
     }
 
     async fn heartbeat(&self, ids: &[NodeKey]) -> Vec<Result<Heartbeat, StoreError>> {
-        write::heartbeat(&self.pool, &self.turns, ids, self.ttl).await
+        write::heartbeat(self, ids).await
     }
 
     async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Written<Maintained> {
-        write::set_maintenance(&self.pool, &self.turns, batch, self.ttl).await
+        write::set_maintenance(self, batch).await
     }
 
     async fn load(&self, take: &mut (dyn FnMut(NodeRecord) + Send)) -> Result<Loaded, StoreError> {

@@ -74,7 +74,7 @@ impl Bench {
         let mut faults = Faults::at_most(1);
         let registration = Registration::read(&raw, &Path::Root, IdFrom::Path(id), &mut faults).unwrap();
         let write = RegisterWrite { registration, alive, precondition: Precondition::None, origin: origin() };
-        self.store.register(&[write]).await.pop().unwrap().unwrap();
+        self.store.register(&[write]).await.results.pop().unwrap().unwrap();
     }
 }
 

@@ -5,9 +5,8 @@ use std::collections::HashSet;
 
 use sqlx::{Postgres, Transaction};
 
-use crate::node::{Actor, Event, EventKind, Origin, Revision};
+use crate::node::{Actor, Event, EventKind, Origin};
 use crate::store::health::ReplicaId;
-use crate::store::postgres::events::event;
 use crate::store::postgres::health::leads;
 use crate::store::postgres::write::batch::Patience;
 use crate::store::postgres::write::{Events, lock, lock_revisions, record};
@@ -30,10 +29,6 @@ SELECT c.position
                    WHEN 'updated' THEN n.node_id IS NOT NULL AND newest.told = c.revision AND newest.gone <= c.revision
                    ELSE n.node_id IS NOT NULL AND newest.told = c.revision END
  ORDER BY c.position";
-
-const RECORDED: &str = "
-SELECT revision, node_id, kind, changed, actor, correlation_id, occurred_at
-  FROM node_events WHERE revision = ANY ($1) ORDER BY revision";
 
 /// What an update that nobody saw may have changed.
 const COLUMNS: &str = "node_type,node_version,capabilities,endpoints,metadata,health_endpoint,ttl_seconds";
@@ -65,10 +60,9 @@ pub(in crate::store::postgres) async fn repair(
     for change in still(&mut tx, &free).await? {
         events.add(change.node_id.as_str(), change.kind, COLUMNS, &origin);
     }
-    let revisions = record(&mut tx, &events).await?;
-    let events = recorded(&mut tx, &revisions).await?;
+    let recorded = record(&mut tx, &events).await?;
     tx.commit().await?;
-    Ok(Some(events))
+    Ok(Some(recorded.map_or_else(Vec::new, |recorded| recorded.events)))
 }
 
 async fn still<'a>(
@@ -88,13 +82,4 @@ async fn still<'a>(
     let positions: HashSet<i64> = positions.into_iter().collect();
     let numbered = (1_i64..).zip(changed);
     Ok(numbered.filter(|(position, _)| positions.contains(position)).map(|(_, change)| *change).collect())
-}
-
-async fn recorded(
-    tx: &mut Transaction<'_, Postgres>,
-    revisions: &[Revision],
-) -> Result<Vec<Event>, sqlx::Error> {
-    let revisions: Vec<i64> = revisions.iter().map(|revision| revision.get()).collect();
-    let rows = sqlx::query(RECORDED).persistent(false).bind(revisions).fetch_all(&mut **tx).await?;
-    rows.iter().map(event).collect()
 }

@@ -33,7 +33,7 @@ impl Bench {
 
     async fn remove(&self, id: &str) {
         let write = DeregisterWrite { node_id: key(id), precondition: Precondition::None, origin: origin() };
-        self.store.deregister(&[write]).await.pop().unwrap().unwrap();
+        self.store.deregister(&[write]).await.results.pop().unwrap().unwrap();
     }
 
     async fn take_out_of_service(&self, id: &str) {
@@ -44,7 +44,7 @@ impl Bench {
             precondition: Precondition::None,
             origin: origin(),
         };
-        self.store.set_maintenance(&[write]).await.pop().unwrap().unwrap();
+        self.store.set_maintenance(&[write]).await.results.pop().unwrap().unwrap();
     }
 
     /// The events of a node, as kinds.

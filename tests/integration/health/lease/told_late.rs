@@ -29,7 +29,7 @@ async fn who_came_back_in_silence_is_not_said_to_be_healthy() {
         precondition: onex_registry::node::Precondition::None,
         origin: super::origin(),
     };
-    bench.store.deregister(&[write]).await.pop().unwrap().unwrap();
+    bench.store.deregister(&[write]).await.results.pop().unwrap().unwrap();
     bench.register("n", false, &json!({"node_type": "effect"})).await;
     assert_eq!(bench.store.announce(&leader, &changes).await.unwrap(), []);
 }
