@@ -16,6 +16,7 @@ mod conditional;
 mod discover;
 mod events;
 mod everywhere;
+mod following;
 mod health;
 mod heartbeats;
 mod histories;
