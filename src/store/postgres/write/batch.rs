@@ -77,10 +77,11 @@ pub(in crate::store::postgres) trait Batch: Sync {
     async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<Self::Done>>, Undone>;
 }
 
+/// Without turns to take, nobody goes a side way: those whose rows are held come back.
 pub(in crate::store::postgres) async fn run<B: Batch>(
     batch: &B,
     length: usize,
-    turns: &Semaphore,
+    turns: Option<&Semaphore>,
 ) -> Vec<Result<B::Done, StoreError>> {
     let mut results: Vec<Option<Result<B::Done, StoreError>>> = (0..length).map(|_| None).collect();
     // Those whose rows were skipped, and those that could only be waited for in vain.
@@ -129,6 +130,9 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
             }
         }
     }
+    let Some(turns) = turns else {
+        return give_up(results, &StoreError::Held);
+    };
     let deadline = Instant::now() + PATIENCE;
     match together(batch, skipped, &mut results, deadline - PATIENCE / 2).await {
         Ok(skipped) => contended.extend(skipped),

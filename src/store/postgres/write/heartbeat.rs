@@ -45,7 +45,7 @@ const PRESENT: &str = "SELECT node_id FROM node_registrations WHERE node_id = AN
 
 pub(in crate::store::postgres) async fn heartbeat(
     pool: &PgPool,
-    turns: &Semaphore,
+    turns: Option<&Semaphore>,
     ids: &[NodeKey],
     server_ttl: Ttl,
 ) -> Vec<Result<Heartbeat, StoreError>> {

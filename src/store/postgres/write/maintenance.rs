@@ -35,7 +35,7 @@ RETURNING n.node_id, n.maintenance";
 
 pub(in crate::store::postgres) async fn set_maintenance(
     pool: &PgPool,
-    turns: &Semaphore,
+    turns: Option<&Semaphore>,
     batch: &[MaintenanceWrite],
     server_ttl: Ttl,
 ) -> Written<Maintained> {

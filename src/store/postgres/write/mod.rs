@@ -32,7 +32,7 @@ const DELETE: &str = "DELETE FROM node_registrations WHERE node_id = ANY ($1) RE
 
 pub(super) async fn register(
     pool: &PgPool,
-    turns: &Semaphore,
+    turns: Option<&Semaphore>,
     batch: &[RegisterWrite],
     server_ttl: Ttl,
 ) -> Written<Registered> {
@@ -42,7 +42,7 @@ pub(super) async fn register(
 
 pub(super) async fn deregister(
     pool: &PgPool,
-    turns: &Semaphore,
+    turns: Option<&Semaphore>,
     batch: &[DeregisterWrite],
 ) -> Written<Deregistered> {
     let results = run(&Deregistering { pool, batch }, batch.len(), turns).await;
