@@ -148,6 +148,7 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
             | RegistryError::PreconditionFailed { .. }
             | RegistryError::EventsGone { .. } => {}
             RegistryError::Contended
+            | RegistryError::Held
             | RegistryError::Refused(_)
             | RegistryError::Unavailable(_)
             | RegistryError::Busy
