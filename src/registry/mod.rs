@@ -172,6 +172,7 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
             | RegistryError::EventsGone { .. }
             | RegistryError::Loading => {}
             RegistryError::Contended
+            | RegistryError::Held
             | RegistryError::Refused(_)
             | RegistryError::Unavailable(_)
             | RegistryError::Busy

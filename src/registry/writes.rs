@@ -10,7 +10,8 @@ use super::{Registry, RegistryError, count, reads, report};
 use crate::metrics::Metrics;
 use crate::node::{NodeKey, Shown, Status, Timestamp};
 use crate::store::{
-    self, DeregisterWrite, Deregistered, Heartbeat, Maintained, MaintenanceWrite, RegisterWrite, Store,
+    self, DeregisterWrite, Deregistered, Heartbeat, IfHeld, Maintained, MaintenanceWrite, RegisterWrite,
+    Store,
 };
 
 /// A registration that was written.
@@ -56,7 +57,7 @@ impl Registry {
                 "register",
                 batch,
                 id_of,
-                |store, items| Box::pin(async { store.register(items).await.results }),
+                |store, items| Box::pin(async { store.register(items, IfHeld::Wait).await.results }),
                 count::registrations,
             )
             .await;
@@ -85,7 +86,7 @@ impl Registry {
             "deregister",
             batch,
             id_of,
-            |store, items| Box::pin(async { store.deregister(items).await.results }),
+            |store, items| Box::pin(async { store.deregister(items, IfHeld::Wait).await.results }),
             count::deregistrations,
         )
         .await
@@ -102,7 +103,13 @@ impl Registry {
     /// Notes signs of life of nodes, one result per id, in order.
     pub async fn heartbeat_all(&self, ids: Vec<NodeKey>) -> Vec<Result<SignOfLife, RegistryError>> {
         let beaten = self
-            .in_rounds("heartbeat", ids, NodeKey::clone, |store, ids| store.heartbeat(ids), count::heartbeats)
+            .in_rounds(
+                "heartbeat",
+                ids,
+                NodeKey::clone,
+                |store, ids| store.heartbeat(ids, IfHeld::Wait),
+                count::heartbeats,
+            )
             .await;
         beaten.into_iter().map(|beat| beat.map(|beat| self.sign_of_life(beat))).collect()
     }
@@ -119,7 +126,7 @@ impl Registry {
                 "maintenance",
                 vec![write],
                 id_of,
-                |store, items| Box::pin(async { store.set_maintenance(items).await.results }),
+                |store, items| Box::pin(async { store.set_maintenance(items, IfHeld::Wait).await.results }),
                 |_, _| {},
             )
             .await,

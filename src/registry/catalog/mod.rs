@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::node::{NodeKey, NodeRecord, Revision, Timestamp, Ttl};
+use crate::node::{NodeKey, NodeRecord, Revision, ShownRecord, Timestamp, Ttl};
 use crate::store::{Followed, Loaded, Recorded, Seen};
 
 pub use self::fleet::{Behind, Change, Fleet, Found, Node};
@@ -23,8 +23,8 @@ pub struct Catalog {
 /// What a batch of ours has left behind of a node.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// It is registered so.
-    Present(NodeRecord),
+    /// It is registered so, and shown so.
+    Present(NodeRecord, Arc<ShownRecord>),
     /// It is gone, by the event with this number.
     Gone(NodeKey, Revision),
 }

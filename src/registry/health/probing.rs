@@ -14,8 +14,8 @@ use crate::metrics::{HeartbeatSource, Metrics, ProbeOutcome};
 use crate::node::{NodeKey, Revision, Ttl};
 use crate::registry::RegistryError;
 use crate::registry::prober::{Lane, Outcome, ProbeSettings, ProbeSink, Prober, ProberError, Target};
-use crate::store::Store;
 use crate::store::health::{HealthEndpoint, Targets};
+use crate::store::{IfHeld, Store};
 
 /// How often the events are read for what has to be probed from now on.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
@@ -88,7 +88,7 @@ pub(super) async fn write_down(
     while stop.run_until_cancelled(tokio::time::sleep(GATHER)).await.is_some() {
         let nodes = answers.take();
         for nodes in nodes.chunks(TOGETHER) {
-            let Ok(results) = bounded(async { Ok(store.heartbeat(nodes).await) }).await else {
+            let Ok(results) = bounded(async { Ok(store.heartbeat(nodes, IfHeld::Wait).await) }).await else {
                 tracing::warn!(
                     nodes = nodes.len(),
                     "signs of life could not be written in time, and are dropped"
