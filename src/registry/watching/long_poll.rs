@@ -34,11 +34,8 @@ impl Registry {
                 // It was loaded anew.
                 Some(fleet) if reached.is_some_and(|epoch| epoch != fleet.epoch()) => return,
                 // Another replica has said this number and we will hear of it, unless the database was restored.
-                Some(fleet) if fleet.revision() < position => {
-                    if Instant::now() >= patience {
-                        return;
-                    }
-                }
+                Some(fleet) if fleet.revision() < position && Instant::now() >= patience => return,
+                Some(fleet) if fleet.revision() < position => {}
                 Some(fleet) => {
                     reached = Some(fleet.epoch());
                     match fleet.changes_after(position) {

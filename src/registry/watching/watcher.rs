@@ -169,12 +169,10 @@ impl Watcher {
 
     fn next_changes(&mut self, fleet: &Fleet, changes: Vec<Arc<Change>>) -> Option<Notice> {
         let mut told = Vec::new();
-        let mut looked_at = 0;
-        for change in changes {
+        for (looked_at, change) in changes.into_iter().enumerate() {
             if told.len() == CHANGES_AT_ONCE || looked_at == LOOKED_AT_ONCE {
                 return some(told);
             }
-            looked_at += 1;
             self.position = change.event.revision;
             told.extend(judge(fleet, self.registry.ttl, &self.query, change));
         }
