@@ -136,7 +136,7 @@ fn complete_operation(path: &str, operation: &mut Operation) {
     if path.starts_with("/v1/") || path == "/readyz" {
         problems.extend([
             ("500", "Something went wrong in the registry"),
-            ("503", "The database is not available, or another writer holds the node"),
+            ("503", "The database is not available, another writer holds the node, or this replica does not know the nodes or the revision yet"),
             ("504", "The request took too long"),
         ]);
     }

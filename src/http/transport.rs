@@ -145,7 +145,7 @@ impl Peer {
     async fn hung_up(&self) {
         // What has come already is its next request. It is there still, as far as can be seen.
         if let Ok(1..) = self.0.peek(&mut [0]).await {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

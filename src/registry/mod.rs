@@ -28,7 +28,7 @@ use self::measure::LastCount;
 use self::prober::ProberError;
 use self::watching::Watching;
 use crate::metrics::Metrics;
-use crate::node::Ttl;
+use crate::node::{Revision, Ttl};
 use crate::store::Store;
 use crate::store::health::ReplicaId;
 
@@ -102,12 +102,14 @@ impl Registry {
         })
     }
 
-    /// Whether reads and writes can be served.
+    /// Whether reads and writes can be served, and up to which revision this replica knows the fleet.
     ///
     /// # Errors
-    /// See [`RegistryError`].
-    pub async fn ready(&self) -> Result<(), RegistryError> {
-        self.read("ping", self.store.ping()).await
+    /// [`RegistryError::Loading`] until the fleet has been read for the first time: the store could answer, but slowly, and
+    /// there may be other replicas. For others, see [`RegistryError`].
+    pub async fn ready(&self) -> Result<Revision, RegistryError> {
+        self.read("ping", self.store.ping()).await?;
+        self.catalog.fleet().map(|fleet| fleet.revision()).ok_or(RegistryError::Loading)
     }
 
     /// Waits until this replica has reported to the database for the first time, but not for long. Before that, it is not

@@ -53,7 +53,7 @@ impl Registry {
             let value = fleet.get(id).map(|node| node.show(&horizon, self.ttl));
             return Ok(Seen { value, revision: fleet.revision(), horizon });
         }
-        let seen = self.from_store("get", freshness, || self.store.get(id)).await?;
+        let seen = self.ask_store("get", freshness, || self.store.get(id)).await?;
         let value = seen.value.map(|record| show(&record, &seen.horizon, self.ttl));
         Ok(Seen { value, revision: seen.revision, horizon: seen.horizon })
     }
@@ -74,7 +74,7 @@ impl Registry {
             let value = Listing { nodes, more: found.more };
             return Ok(Seen { value, revision: fleet.revision(), horizon });
         }
-        let seen = self.from_store("discover", freshness, || self.store.discover(query)).await?;
+        let seen = self.ask_store("discover", freshness, || self.store.discover(query)).await?;
         let nodes = seen.value.records.iter().map(|record| show(record, &seen.horizon, self.ttl)).collect();
         let value = Listing { nodes, more: seen.value.more };
         Ok(Seen { value, revision: seen.revision, horizon: seen.horizon })
@@ -115,7 +115,7 @@ impl Registry {
 
     /// Asks the store, again if what it has is not fresh enough: the database has not seen the change either, or is a
     /// standby that lags behind.
-    async fn from_store<T, F>(
+    async fn ask_store<T, F>(
         &self,
         operation: &'static str,
         freshness: Freshness,

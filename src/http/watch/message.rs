@@ -134,13 +134,14 @@ pub(super) fn keep_alive(position: Option<Revision>) -> Bytes {
 
 /// `closing`: nothing more is told.
 pub(super) fn closing(end: End) -> Bytes {
-    let (reason, retry) = match end {
+    let (reason, retry, id) = match end {
         // All of them come at once, to a server that is just starting, or to the others.
-        End::Shutdown => ("shutdown", RETRY_MILLIS + spread()),
-        End::SlowReader => ("slow_reader", RETRY_MILLIS),
-        End::Reset => ("reset", RETRY_MILLIS),
+        End::Shutdown => ("shutdown", RETRY_MILLIS + spread(), ""),
+        End::SlowReader => ("slow_reader", RETRY_MILLIS, ""),
+        // Nobody is to come back with the id that is known: it may mean something else now.
+        End::Reset => ("reset", RETRY_MILLIS, "id\n"),
     };
-    format!("event: closing\nretry: {retry}\ndata: {}\n\n", json!({ "reason": reason })).into()
+    format!("event: closing\n{id}retry: {retry}\ndata: {}\n\n", json!({ "reason": reason })).into()
 }
 
 /// When a client should come again.

@@ -72,8 +72,8 @@ pub(super) struct ChangeBody<'a> {
 /// - `snapshot`, with `snapshot=true`: `data` is a node that matches. Once all of them were sent, `synced` comes, and
 ///   changes follow without a gap. What was not sent until then is not there.
 /// - `closing`: the server ends the stream. `data` is `{"reason": …}`: `shutdown`, of the server; `slow_reader`, for the
-///   client reads more slowly than changes come; `reset`, for what comes next is not known any more. Connect again after
-///   the time that `retry` says.
+///   client reads more slowly than changes come; `reset`, for what comes next is not known any more: begin with
+///   a snapshot. Connect again after the time that `retry` says.
 ///
 /// Each change comes once, in the order of revisions. `id` is the revision of the change, and an `id` without an event says
 /// how far the server has looked: connect again with the last one in `Last-Event-ID`, or as `after`, to go on from there. A

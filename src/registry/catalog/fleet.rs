@@ -62,6 +62,12 @@ impl Fleet {
         self.revision
     }
 
+    /// How often the whole fleet has been loaded.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        0
+    }
+
     /// What status is judged by: all signs of life until then are known.
     #[must_use]
     pub fn horizon(&self) -> &Horizon {

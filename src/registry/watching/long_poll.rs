@@ -24,21 +24,20 @@ impl Registry {
         let mut pulse = self.watching.pulse.subscribe();
         let mut position = since;
         let patience = Instant::now() + PATIENCE;
-        let mut reached = false;
+        let mut reached = None;
         loop {
             // Before looking: what comes while we look wakes us up again.
             pulse.mark_unchanged();
             match self.catalog.fleet() {
                 // It isn't loaded yet.
                 None => {}
+                // It was loaded anew.
+                Some(fleet) if reached.is_some_and(|epoch| epoch != fleet.epoch()) => return,
                 // Another replica has said this number and we will hear of it, unless the database was restored.
-                Some(fleet) if fleet.revision() < position => {
-                    if reached || Instant::now() >= patience {
-                        return;
-                    }
-                }
+                Some(fleet) if fleet.revision() < position && Instant::now() >= patience => return,
+                Some(fleet) if fleet.revision() < position => {}
                 Some(fleet) => {
-                    reached = true;
+                    reached = Some(fleet.epoch());
                     match fleet.changes_after(position) {
                         Ok(changes) if !changes.iter().any(|change| concerns(&fleet, query, change)) => {
                             position = fleet.revision();
@@ -48,7 +47,7 @@ impl Registry {
                 }
             }
             let woken = pulse.changed();
-            let ended = if reached {
+            let ended = if reached.is_some() {
                 woken.await.is_err()
             } else {
                 matches!(tokio::time::timeout_at(patience, woken).await, Ok(Err(_)))

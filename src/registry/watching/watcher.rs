@@ -52,6 +52,8 @@ pub struct Watcher {
     query: WatchQuery,
     /// All changes up to this one have been told, or need not be.
     position: Revision,
+    /// The loading of the catalog that the position belongs to.
+    epoch: u64,
     phase: Phase,
     pulse: watch::Receiver<()>,
 }
@@ -61,8 +63,6 @@ enum Phase {
     Snapshot(Arc<Fleet>),
     /// All of them have been told.
     Synced,
-    /// Another replica has told this watcher of changes that we have not heard of yet.
-    Ahead,
     /// It is not known whether the changes after the position are kept in memory.
     Behind,
     /// The changes after the position were kept in memory when it was looked last.
@@ -73,14 +73,14 @@ impl Watcher {
     pub(super) fn new(registry: Arc<Registry>, mut query: WatchQuery, fleet: Arc<Fleet>) -> Self {
         query.nodes.limit = PageLimit::new(NODES_AT_ONCE).unwrap_or_default();
         query.nodes.after = None;
+        let epoch = fleet.epoch();
         let (position, phase) = match query.from {
             From::Now => (fleet.revision(), Phase::Live),
             From::Snapshot => (fleet.revision(), Phase::Snapshot(fleet)),
-            From::After(after) if after > fleet.revision() => (after, Phase::Ahead),
             From::After(after) => (after, Phase::Behind),
         };
         let pulse = registry.watching.pulse.subscribe();
-        Self { registry, query, position, phase, pulse }
+        Self { registry, query, position, epoch, phase, pulse }
     }
 
     /// All changes up to this one have been told, or need not be.
@@ -127,15 +127,16 @@ impl Watcher {
                 self.phase = Phase::Behind;
                 return Some(Notice::Synced(self.position));
             }
-            Phase::Ahead | Phase::Behind | Phase::Live => {}
+            Phase::Behind | Phase::Live => {}
         }
         loop {
             let fleet = self.registry.catalog.fleet()?;
+            if fleet.epoch() != self.epoch {
+                return Some(Notice::End(End::Reset));
+            }
+            // Another replica has been here.
             if fleet.revision() < self.position {
-                return match self.phase {
-                    Phase::Ahead => None,
-                    _ => Some(Notice::End(End::Reset)),
-                };
+                return None;
             }
             let notice = match fleet.changes_after(self.position) {
                 Ok(changes) => {
@@ -168,12 +169,10 @@ impl Watcher {
 
     fn next_changes(&mut self, fleet: &Fleet, changes: Vec<Arc<Change>>) -> Option<Notice> {
         let mut told = Vec::new();
-        let mut looked_at = 0;
-        for change in changes {
+        for (looked_at, change) in changes.into_iter().enumerate() {
             if told.len() == CHANGES_AT_ONCE || looked_at == LOOKED_AT_ONCE {
                 return some(told);
             }
-            looked_at += 1;
             self.position = change.event.revision;
             told.extend(judge(fleet, self.registry.ttl, &self.query, change));
         }

@@ -9,6 +9,7 @@ pub(crate) mod raw;
 mod reading;
 pub(crate) mod server;
 pub(crate) mod sql;
+pub(crate) mod watching;
 
 pub(crate) use database::TestDatabase;
 pub(crate) use server::{Answer, Backend, TestServer, encoded, ids_of, node, places_of};
