@@ -1,17 +1,16 @@
 //! What the server does: [`Registry`] is the one face that handlers call.
 //!
-//! Reads and writes go on to the store (`writes`); the life of the fleet is looked after beside them (`health`, with the
+//! Reads (`reads`) come from the `catalog` or the store, writes (`writes`) go through the `writer`; the life of the fleet is looked after beside them (`health`, with the
 //! `prober`).
 
 pub mod catalog;
-mod count;
 mod follower;
 pub mod health;
 mod measure;
 pub mod prober;
 mod reads;
-mod rounds;
 pub mod watching;
+mod writer;
 mod writes;
 
 use std::error::Error as _;
@@ -19,14 +18,13 @@ use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_util::task::TaskTracker;
-
 use self::catalog::Catalog;
 use self::follower::{Follower, FollowerParts};
 use self::health::{Health, HealthSettings, Standing};
 use self::measure::LastCount;
 use self::prober::ProberError;
 use self::watching::Watching;
+use self::writer::Writer;
 use crate::metrics::Metrics;
 use crate::node::{Revision, Ttl};
 use crate::store::Store;
@@ -63,9 +61,7 @@ pub struct Registry {
     metrics: Arc<Metrics>,
     ttl: Ttl,
     slow: Duration,
-    /// Writes under way. They are tasks of their own: a client that hangs up, or a request that runs out of time, must
-    /// not undo a write half way. Owned here, and waited for in [`Registry::close`].
-    writes: TaskTracker,
+    writer: Arc<Writer>,
     health: Health,
     last_count: LastCount,
 }
@@ -77,9 +73,17 @@ impl Registry {
     /// If health endpoints are to be probed and can't be: see [`ProberError`].
     pub fn start(parts: Parts) -> Result<Self, ProberError> {
         let ttl = parts.ttl.into();
-        let replica = ReplicaId::random();
-        let health = Health::start(&parts.store, &parts.metrics, &parts.health, ttl, replica.clone())?;
         let catalog = Arc::new(Catalog::new(ttl));
+        let writer = Writer::new(writer::Parts {
+            store: Arc::clone(&parts.store),
+            catalog: Arc::clone(&catalog),
+            metrics: Arc::clone(&parts.metrics),
+            ttl,
+            slow: parts.slow,
+        });
+        let replica = ReplicaId::random();
+        let health =
+            Health::start(&parts.store, &writer, &parts.metrics, &parts.health, ttl, replica.clone())?;
         let follower = Follower::start(FollowerParts {
             store: Arc::clone(&parts.store),
             catalog: Arc::clone(&catalog),
@@ -96,7 +100,7 @@ impl Registry {
             metrics: parts.metrics,
             ttl,
             slow: parts.slow,
-            writes: TaskTracker::new(),
+            writer,
             health,
             last_count: LastCount::default(),
         })
@@ -128,9 +132,8 @@ impl Registry {
     pub async fn close(&self) {
         self.watching.close().await;
         self.health.close().await;
+        self.writer.close().await;
         self.follower.close().await;
-        self.writes.close();
-        self.writes.wait().await;
         self.store.close().await;
     }
 

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::node::Ttl;
 use crate::registry::RegistryError;
 use crate::registry::prober::{ProbeSettings, ProberError};
+use crate::registry::writer::Writer;
 use crate::store::Store;
 use crate::store::health::ReplicaId;
 
@@ -83,6 +84,7 @@ pub(super) struct Health {
 impl Health {
     pub(super) fn start(
         store: &Arc<dyn Store>,
+        writer: &Arc<Writer>,
         metrics: &Arc<Metrics>,
         settings: &HealthSettings,
         ttl: Ttl,
@@ -138,7 +140,7 @@ impl Health {
                 stop: stop.clone(),
             };
             tasks.spawn(probing.run());
-            tasks.spawn(write_down(answers, Arc::clone(store), Arc::clone(metrics), stop.clone()));
+            tasks.spawn(write_down(answers, Arc::clone(writer), stop.clone()));
         }
         tasks.close();
         let stop_when_dropped = stop.clone().drop_guard();

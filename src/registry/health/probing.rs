@@ -14,8 +14,9 @@ use crate::metrics::{HeartbeatSource, Metrics, ProbeOutcome};
 use crate::node::{NodeKey, Revision, Ttl};
 use crate::registry::RegistryError;
 use crate::registry::prober::{Lane, Outcome, ProbeSettings, ProbeSink, Prober, ProberError, Target};
+use crate::registry::writer::Writer;
+use crate::store::Store;
 use crate::store::health::{HealthEndpoint, Targets};
-use crate::store::{IfHeld, Store};
 
 /// How often the events are read for what has to be probed from now on.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
@@ -79,25 +80,11 @@ impl ProbeSink for Answers {
 ///
 /// What can't be written is dropped: a sign of life counts from when it is written, and would be claimed for a later
 /// time than it was given. The node is probed again soon.
-pub(super) async fn write_down(
-    answers: Arc<Answers>,
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
-    stop: CancellationToken,
-) {
+pub(super) async fn write_down(answers: Arc<Answers>, writer: Arc<Writer>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(GATHER)).await.is_some() {
         let nodes = answers.take();
         for nodes in nodes.chunks(TOGETHER) {
-            let Ok(results) = bounded(async { Ok(store.heartbeat(nodes, IfHeld::Wait).await) }).await else {
-                tracing::warn!(
-                    nodes = nodes.len(),
-                    "signs of life could not be written in time, and are dropped"
-                );
-                break;
-            };
-            let written = results.iter().filter(|result| result.is_ok()).count();
-            metrics.life.heartbeats(HeartbeatSource::Probe, written as u64);
-            crate::registry::report("heartbeat", results.iter().filter_map(|result| result.as_ref().err()));
+            writer.heartbeat_all(HeartbeatSource::Probe, nodes.to_vec()).await;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A server on a free port, and a client that asks it.
 
+use std::time::{Duration, Instant};
+
 use clap::Parser as _;
 use onex_registry::config::{RawSettings, Settings};
 use onex_registry::server::Server;
@@ -11,7 +13,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::TestDatabase;
-use super::sql::eventually;
 
 /// Which store a server has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +78,12 @@ impl TestServer {
             running: Some(running),
             folder: None,
         };
-        eventually("the server is ready", async || server.get_once("/readyz").await.status == 200).await;
+        // Not `eventually`: what it takes can't be sent to another thread, and servers are started there, too.
+        let begun = Instant::now();
+        while server.get_once("/readyz").await.status != 200 {
+            assert!(begun.elapsed() < Duration::from_mins(1), "the server never got ready");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         Ok(server)
     }
 
