@@ -93,7 +93,7 @@ impl Comparer {
             records.iter().map(|record| (&record.node_id, record)).collect();
         let mut unrecorded = Vec::new();
         for id in ids {
-            let (known, record) = (fleet.digest(id), present.get(id).copied());
+            let (known, record) = (fleet.get(id).map(|node| node.digest()), present.get(id).copied());
             if let Some(kind) = difference(known.as_ref(), record.map(digest_of).as_ref(), &snapshot) {
                 let revision = record.map_or(Revision::ZERO, |record| record.revision);
                 unrecorded.push(Unrecorded { node_id: id.clone(), kind, revision });
@@ -114,14 +114,14 @@ impl Comparer {
 /// Those nodes that seem to be something else in the table than in the catalog.
 fn suspects(fleet: &Fleet, mut table: HashMap<NodeKey, Digest>, snapshot: &Seen<()>) -> Vec<NodeKey> {
     let mut suspects = Vec::new();
-    for (id, known) in fleet.digests() {
+    fleet.for_each_digest(|id, known| {
         let stored = table.remove(id);
         if difference(Some(&known), stored.as_ref(), snapshot).is_some()
             || stored.is_some_and(|stored| differs_otherwise(&known, &stored, snapshot))
         {
             suspects.push(id.clone());
         }
-    }
+    });
     let unknown = |(id, stored): (NodeKey, Digest)| difference(None, Some(&stored), snapshot).map(|_| id);
     // It may have been removed since, and the catalog knows: a second look finds out.
     suspects.extend(table.into_iter().filter_map(unknown));

@@ -102,7 +102,7 @@ impl Reader {
         let mut take = |record| loading.take(record);
         let loading_all = self.store.load(&mut take);
         let loaded = within(LONGEST_LOAD, loading_all).await?;
-        loading.finish(&loaded);
+        loading.finish(&loaded).map_err(|_| RegistryError::Interrupted)?;
         let took_ms = begun.elapsed().as_millis();
         tracing::info!(revision = %loaded.position.revision, took_ms, "the catalog is loaded");
         self.metrics.catalog.loaded();

@@ -3,8 +3,8 @@
 use sqlx::Connection as _;
 
 use super::{Setting, effect, key, load, on_each_store};
-use onex_registry::store::IfHeld;
 use crate::harness::{Backend, sql};
+use onex_registry::store::IfHeld;
 
 on_each_store!(
     what_is_loaded_is_the_table,

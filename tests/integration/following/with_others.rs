@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use onex_registry::store::IfHeld;
 use onex_registry::node::Event;
+use onex_registry::store::IfHeld;
 use onex_registry::store::Store;
 use sqlx::PgConnection;
 use tokio::task::JoinSet;
