@@ -75,8 +75,8 @@ async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Ok(made) => rows.extend(made),
             // The others still have something to say.
             Err(error) => {
-                eprintln!("{}: {error:?}", scenario.name());
-                rows.push(Row::without_figures(&scenario.name(), &format!("failed: {error}")));
+                eprintln!("{}: {error:#}", scenario.name());
+                rows.push(Row::without_figures(&scenario.name(), &format!("failed: {error:#}")));
                 complete = false;
             }
         }

@@ -5,8 +5,11 @@ use std::time::Duration;
 /// What one run under load gave.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
-    /// Answers per second.
+    /// Answers per second, refusals left out.
     pub(crate) rate: f64,
+    /// Refusals, as a part of all answers.
+    pub(crate) refused: f64,
+    /// Of all answers.
     pub(crate) latency: Latency,
 }
 

@@ -75,6 +75,7 @@ pub(crate) async fn run(
     let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
     Ok(Sample {
         rate: rate.with_context(|| format!("pgbench gave no rate: {text}{errors}"))?,
+        refused: 0.0,
         latency: latencies(stage.folder(), &name)?,
     })
 }

@@ -65,7 +65,11 @@ impl Row {
         target: Target,
     ) -> Self {
         let ratios = pairs.ratios(of);
-        let shown = |samples: &[Sample]| format!("{}/s", count(median(samples.iter().map(|s| s.rate))));
+        let shown = |samples: &[Sample]| {
+            let rate = format!("{}/s", count(median(samples.iter().map(|sample| sample.rate))));
+            let refused = median(samples.iter().map(|sample| sample.refused));
+            if refused > 0.0 { format!("{rate}, and {:.1} % refused", 100.0 * refused) } else { rate }
+        };
         Self([
             work.to_owned(),
             shown(&pairs.ours),

@@ -52,7 +52,7 @@ async fn register(State(store): Shared, Path(id): Path<String>, body: Bytes) -> 
     let registration = read(&id, &body).ok_or_else(|| Failed("not a registration".to_owned()))?;
     let origin = Origin { actor: Actor::anonymous(), correlation_id: None };
     let write = RegisterWrite { registration, alive: false, precondition: Precondition::None, origin };
-    let Registered { created, record, .. } = register_one(&store, write).await?;
+    let Registered { created, record, .. } = register_one(store, write).await?;
     let code = if created { StatusCode::CREATED } else { StatusCode::OK };
     let etag = format!("\"{}\"", record.revision);
     Ok((code, [(header::ETAG, etag)], Json(shown(&record))).into_response())
@@ -60,7 +60,7 @@ async fn register(State(store): Shared, Path(id): Path<String>, body: Bytes) -> 
 
 async fn heartbeat(State(store): Shared, Path(id): Path<String>) -> Result<Response, Failed> {
     let id = NodeKey::new(id).ok_or_else(|| Failed("not an id".to_owned()))?;
-    let beat = heartbeat_one(&store, &id).await?;
+    let beat = heartbeat_one(store, id.clone()).await?;
     let at = beat.life.last_heartbeat.map(|at| at.to_string());
     Ok(Json(json!({ "node_id": id.as_str(), "last_heartbeat": at, "status": "healthy" })).into_response())
 }
@@ -70,14 +70,16 @@ fn read(id: &str, body: &[u8]) -> Option<Registration> {
     Registration::read(body, &fault::Path::Root, IdFrom::Path(id), &mut Faults::at_most(1))
 }
 
-/// A batch of one.
-async fn register_one(store: &PostgresStore, write: RegisterWrite) -> Result<Registered, Failed> {
-    only(store.register(&[write]).await)
+/// A batch of one. As in the server, it goes on if the client hangs up.
+async fn register_one(store: Arc<PostgresStore>, write: RegisterWrite) -> Result<Registered, Failed> {
+    let written = tokio::spawn(async move { store.register(&[write]).await }).await;
+    only(written.map_err(|panicked| Failed(panicked.to_string()))?)
 }
 
-/// A batch of one.
-async fn heartbeat_one(store: &PostgresStore, id: &NodeKey) -> Result<Heartbeat, Failed> {
-    only(store.heartbeat(std::slice::from_ref(id)).await)
+/// A batch of one, likewise.
+async fn heartbeat_one(store: Arc<PostgresStore>, id: NodeKey) -> Result<Heartbeat, Failed> {
+    let noted = tokio::spawn(async move { store.heartbeat(&[id]).await }).await;
+    only(noted.map_err(|panicked| Failed(panicked.to_string()))?)
 }
 
 fn only<T>(results: Vec<Result<T, StoreError>>) -> Result<T, Failed> {

@@ -68,7 +68,7 @@ async fn discover(stage: &Stage, server: &Server) -> anyhow::Result<Sample> {
         request: |_| request(Method::GET, TEN_NODES, ""),
     };
     let outcome = open_loop::run_apart(offer).await?;
-    Ok(Sample { rate: outcome.rate, latency: Latency::of(outcome.latencies) })
+    Ok(Sample { rate: outcome.rate, refused: 0.0, latency: Latency::of(outcome.latencies) })
 }
 
 /// One that differs from the row it meets, of a node that is far from the one before.
