@@ -19,7 +19,7 @@ use crate::table::{Row, spread, time};
 const WATCHERS: u32 = 2_000;
 const ALL_TOLD: Duration = Duration::from_millis(500);
 const BYTES_PER_WATCHER: f64 = 20_000.0;
-/// Until memory is what idle watchers take.
+/// Until memory is what it is when nothing happens.
 const SETTLE: Duration = Duration::from_secs(2);
 
 const WORK: &str = "2,000 watchers, one change: until all have it, from the sending of the registration";
@@ -27,6 +27,7 @@ const WORK: &str = "2,000 watchers, one change: until all have it, from the send
 pub(super) async fn change(stage: &Stage) -> anyhow::Result<Vec<Row>> {
     let database = stage.fleet(FLEET).await?;
     let server = stage.serve(&database, Log::Warn).await?;
+    tokio::time::sleep(SETTLE).await;
     let before = server.resident_bytes()?;
     let mut watchers = Vec::new();
     for _ in 0..WATCHERS {
