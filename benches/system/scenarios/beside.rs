@@ -36,6 +36,7 @@ pub(super) async fn writers(stage: &Stage) -> anyhow::Result<Vec<Row>> {
     let mut pairs = Pairs::default();
     let mut registered = Vec::new();
     for _ in 0..stage.pace.rounds {
+        stage.checkpoint().await?;
         pairs.reference.push(discover(stage, &server).await?);
         stage.checkpoint().await?;
         let registrations = Arc::clone(&registrations);
