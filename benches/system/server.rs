@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,14 @@ impl Log {
             Self::Info => "info",
         }
     }
+
+    /// Where it goes.
+    pub(crate) fn stream(self, file: &Path) -> anyhow::Result<Stdio> {
+        match self {
+            Self::Warn => Ok(File::create(file)?.into()),
+            Self::Info => Ok(Stdio::null()),
+        }
+    }
 }
 
 /// A running server. Killed when dropped.
@@ -48,13 +56,7 @@ impl Server {
     /// stale in the middle of a run, and probes would ask ports that nobody listens on. All else is as it is by default.
     pub(crate) async fn start(database: &str, log: Log, folder: &Path) -> anyhow::Result<Self> {
         let address = free_address()?;
-        let (log_file, stderr) = match log {
-            Log::Warn => {
-                let path = folder.join(format!("server-{}.log", address.port()));
-                (Some(path.clone()), Stdio::from(File::create(path)?))
-            }
-            Log::Info => (None, Stdio::null()),
-        };
+        let log_file = folder.join(format!("server-{}.log", address.port()));
         let mut command = Command::new(env!("CARGO_BIN_EXE_onex-registry"));
         command
             .current_dir(folder)
@@ -67,12 +69,12 @@ impl Server {
             .env("RUST_LOG", log.level())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(stderr);
+            .stderr(log.stream(&log_file)?);
         let begun = Instant::now();
         let mut process = Guarded::spawn(&mut command)?;
         while !is_ready(address).await {
             let ended = process.child.try_wait()?;
-            let said = || said(log_file.as_ref());
+            let said = || std::fs::read_to_string(&log_file).unwrap_or_default();
             anyhow::ensure!(ended.is_none(), "the server ended: {}", said());
             anyhow::ensure!(begun.elapsed() < START_TIME, "the server doesn't get ready: {}", said());
             tokio::time::sleep(START_PAUSE).await;
@@ -115,8 +117,4 @@ pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
 async fn is_ready(address: SocketAddr) -> bool {
     let Ok(mut server) = Connection::open(address).await else { return false };
     matches!(server.ask(request(Method::GET, "/readyz", "")).await, Ok((StatusCode::OK, _)))
-}
-
-fn said(log: Option<&PathBuf>) -> String {
-    log.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
 }

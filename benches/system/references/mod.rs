@@ -33,22 +33,23 @@ impl Reference {
     pub(crate) async fn bare(server: &Server, target: &str, log: Log, folder: &Path) -> anyhow::Result<Self> {
         let file = folder.join("captured.json");
         Captured::of(server.address, target).await?.write(&file)?;
-        Self::start(BARE, file.to_str().context("a path in UTF-8")?, log)
+        Self::start(BARE, file.to_str().context("a path in UTF-8")?, log, folder)
     }
 
     /// A server that writes each registration and each heartbeat by a statement of its own.
-    pub(crate) fn per_request_sql(database: &str) -> anyhow::Result<Self> {
-        Self::start(PER_REQUEST_SQL, database, Log::Warn)
+    pub(crate) fn per_request_sql(database: &str, folder: &Path) -> anyhow::Result<Self> {
+        Self::start(PER_REQUEST_SQL, database, Log::Warn, folder)
     }
 
-    fn start(kind: &str, argument: &str, log: Log) -> anyhow::Result<Self> {
+    fn start(kind: &str, argument: &str, log: Log, folder: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([kind, argument, log.level()]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.stderr(if log == Log::Info { Stdio::null() } else { Stdio::inherit() });
+        command.stderr(log.stream(&folder.join(kind).with_extension("log"))?);
         let mut process = Guarded::spawn(&mut command)?;
         let mut line = String::new();
         BufReader::new(process.child.stdout.take().context("no output")?).read_line(&mut line)?;
-        let address = line.trim().parse().context("the reference doesn't start")?;
+        let said = || std::fs::read_to_string(folder.join(kind).with_extension("log")).unwrap_or_default();
+        let address = line.trim().parse().with_context(|| format!("{kind} doesn't start: {}", said()))?;
         Ok(Self { _process: process, address })
     }
 

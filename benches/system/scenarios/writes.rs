@@ -85,7 +85,7 @@ pub(super) async fn heartbeat(stage: &Stage) -> anyhow::Result<Vec<Row>> {
 async fn beside_per_request_sql(stage: &Stage, what: &str, load: &'static str) -> anyhow::Result<Row> {
     let (database, other) = (stage.fleet(FLEET).await?, stage.fleet(FLEET).await?);
     let server = stage.serve(&database, Log::Warn).await?;
-    let reference = Reference::per_request_sql(&other.url)?;
+    let reference = Reference::per_request_sql(&other.url, stage.folder())?;
     let file = database.fleet.write(stage.folder())?;
     let (ours, theirs, load) = (server.url("/"), reference.url("/"), Load::Of(load, &file));
     let pairs = alternate(
