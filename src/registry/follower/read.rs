@@ -15,7 +15,7 @@ use crate::store::{Followed, Position, Store};
 
 /// How often it is looked for news that no hint told of, and for signs of life that other replicas took: within two
 /// seconds they have to be known everywhere.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The same if no hints get through.
 const LOOK_OFTEN: Duration = Duration::from_millis(200);
 /// A hint may come so much later than the news.

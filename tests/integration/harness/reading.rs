@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 impl TestServer {
     /// What is at a path. Nodes are read from memory; the database has to say the same.
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        let both_ways = path.starts_with("/v1/nodes") && !path.contains("consistency=");
+        let says_how = ["consistency=", "min_revision=", "since="].iter().any(|said| path.contains(said));
+        let both_ways = path.starts_with("/v1/nodes") && !says_how;
         if both_ways { self.read_both_ways(path).await } else { self.get_once(path).await }
     }
 
