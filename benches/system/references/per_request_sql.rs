@@ -15,7 +15,7 @@ use onex_registry::node::{
     Actor, Faults, NodeKey, NodeRecord, Origin, Precondition, Registration, Ttl, fault,
 };
 use onex_registry::store::postgres::PostgresStore;
-use onex_registry::store::{Heartbeat, RegisterWrite, Registered, Store as _, StoreError};
+use onex_registry::store::{Heartbeat, IfHeld, RegisterWrite, Registered, Store as _, StoreError};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -72,13 +72,13 @@ fn read(id: &str, body: &[u8]) -> Option<Registration> {
 
 /// A batch of one. As in the server, it goes on if the client hangs up.
 async fn register_one(store: Arc<PostgresStore>, write: RegisterWrite) -> Result<Registered, Failed> {
-    let written = tokio::spawn(async move { store.register(&[write]).await }).await;
-    only(written.map_err(|panicked| Failed(panicked.to_string()))?)
+    let written = tokio::spawn(async move { store.register(&[write], IfHeld::Wait).await }).await;
+    only(written.map_err(|panicked| Failed(panicked.to_string()))?.results)
 }
 
 /// A batch of one, likewise.
 async fn heartbeat_one(store: Arc<PostgresStore>, id: NodeKey) -> Result<Heartbeat, Failed> {
-    let noted = tokio::spawn(async move { store.heartbeat(&[id]).await }).await;
+    let noted = tokio::spawn(async move { store.heartbeat(&[id], IfHeld::Wait).await }).await;
     only(noted.map_err(|panicked| Failed(panicked.to_string()))?)
 }
 
