@@ -249,7 +249,7 @@ mod tests {
     }
 
     fn writes() -> Vec<Operation> {
-        vec![write(1, 10, "a"), write(11, 20, "b"), write(21, 30, "c")]
+        vec![write(10, 100, "a"), write(110, 200, "b"), write(210, 300, "c")]
     }
 
     fn faults(reads: &[Operation]) -> usize {
@@ -260,29 +260,29 @@ mod tests {
     #[test]
     fn a_good_history_has_no_faults() {
         let reads = [
-            read(2, 3, None, 0),
-            read(4, 9, Some(1), 1),
-            read(12, 13, Some(1), 1),
-            read(14, 19, None, 2),
-            read(22, 23, None, 2),
-            read(31, 32, Some(4), 4),
+            read(20, 30, None, 0),
+            read(40, 90, Some(1), 1),
+            read(120, 130, Some(1), 1),
+            read(140, 190, None, 2),
+            read(220, 230, None, 2),
+            read(310, 320, Some(4), 4),
         ];
         assert_eq!(faults(&reads), 0);
     }
 
     #[test]
     fn each_fault_is_found() {
-        assert_eq!(faults(&[read(11, 12, None, 0)]), 1, "older than what was acknowledged");
-        assert_eq!(faults(&[read(2, 3, Some(4), 4)]), 1, "before it was written");
-        assert_eq!(faults(&[read(4, 5, Some(1), 1), read(6, 7, None, 1)]), 1, "gone again");
-        assert_eq!(faults(&[read(31, 32, Some(3), 4)]), 1, "what never was");
-        assert_eq!(faults(&[read(31, 32, Some(4), 4), read(33, 34, Some(4), 3)]), 1, "back in time");
+        assert_eq!(faults(&[read(101, 105, None, 0)]), 1, "older than what was acknowledged");
+        assert_eq!(faults(&[read(20, 30, Some(4), 4)]), 1, "before it was written");
+        assert_eq!(faults(&[read(40, 50, Some(1), 1), read(60, 70, None, 1)]), 1, "gone again");
+        assert_eq!(faults(&[read(310, 320, Some(3), 4)]), 1, "what never was");
+        assert_eq!(faults(&[read(310, 320, Some(4), 4), read(330, 340, Some(4), 3)]), 1, "back in time");
         let lost = judge(&[write(1, 10, "z")], &log());
         assert_eq!(lost.len(), 1, "{lost:?}");
         let swapped = [write(1, 10, "b"), write(11, 20, "a")];
         assert_eq!(judge(&swapped, &log()).len(), 1);
         let what = What::Read { found: None, seen: 1, at_least: Some(2) };
-        assert_eq!(faults(&[Operation { what, ..read(2, 3, None, 1) }]), 2, "older than asked for");
+        assert_eq!(faults(&[Operation { what, ..read(20, 30, None, 1) }]), 2, "older than asked for");
     }
 
     #[test]

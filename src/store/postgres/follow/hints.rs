@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
-use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnection, PgListener, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::runtime::{self, Handle};
 
 use crate::node::Revision;
@@ -19,13 +20,24 @@ const TRIAL: &str = "trial:";
 /// For so long the trial is waited for.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Asked again and again on two connections outside of transactions: a pooler in transaction mode gives one's session to
+/// the other, or another one to the same.
+const SESSION: &str = "SELECT pg_backend_pid()";
+const SESSION_ROUNDS: u32 = 8;
+
 const NOTIFY: &str = "SELECT pg_notify('onex_registry', $1)";
 
-/// Listens, and makes sure that what is told arrives. Behind a pooler in transaction mode it does not: it listens on
-/// some connection, and then gives that to somebody else.
+/// Listens, and makes sure that what is told arrives.
+///
+/// Behind a pooler in transaction mode nothing may ever listen: the session that does so is given to somebody else next,
+/// who is told what he didn't ask for, and may take that for a breach of protocol.
 pub(in crate::store::postgres) async fn hints(
     store: &PostgresStore,
 ) -> Result<Option<Box<dyn Hints>>, StoreError> {
+    if !has_sessions(&store.pool).await? {
+        store.sessions.store(false, Ordering::Relaxed);
+        return Ok(None);
+    }
     // A pool of its own, which never makes a second connection: the listener waits for as long as it lives.
     let options = store.pool.connect_options().as_ref().clone();
     let pool = PgPoolOptions::new()
@@ -48,6 +60,26 @@ pub(in crate::store::postgres) async fn hints(
     let arrived = arrived.unwrap_or(Ok(false))?;
     store.sessions.store(arrived, Ordering::Relaxed);
     Ok(arrived.then(|| Box::new(listening) as Box<dyn Hints>))
+}
+
+/// Whether a connection here is a session there.
+async fn has_sessions(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    // By the simple protocol: each question is one message, and its own transaction.
+    async fn session(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+        sqlx::raw_sql(SESSION).fetch_one(connection).await?.try_get(0)
+    }
+    // Not the pool's: it may be busy, or have only one.
+    let options = pool.connect_options();
+    let (mut one, mut other) = (options.connect().await?, options.connect().await?);
+    let sessions = (session(&mut one).await?, session(&mut other).await?);
+    for _ in 0..SESSION_ROUNDS {
+        if sessions.0 == sessions.1 || sessions != (session(&mut one).await?, session(&mut other).await?) {
+            return Ok(false);
+        }
+    }
+    one.close().await?;
+    other.close().await?;
+    Ok(true)
 }
 
 struct Listening {
