@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Registry;
+use super::reads::counted;
 use crate::node::NodeType;
 use crate::store::Connections;
 
@@ -29,14 +30,21 @@ impl LastCount {
 }
 
 impl Registry {
-    /// Measures what nobody counts as it happens: connections, and nodes by type and status.
+    /// Measures what nobody counts as it happens: connections, what waits to be written, and nodes by type and status.
     pub async fn measure(&self) {
         let Connections { idle, in_use, max } = self.store.connections();
         self.metrics.database.set_connections(crate::metrics::Connections { idle, in_use, max });
+        self.metrics.writes.set_queue_lengths(self.writer.lengths());
         if !self.last_count.is_due() {
             return;
         }
-        match tokio::time::timeout(PATIENCE, self.store.summary()).await {
+        let count = async {
+            match self.catalog.fleet() {
+                Some(fleet) => counted(fleet).await,
+                None => self.store.summary().await,
+            }
+        };
+        match tokio::time::timeout(PATIENCE, count).await {
             Ok(Ok(seen)) => {
                 let counts: Vec<_> = seen
                     .value

@@ -4,6 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::catalog::Fleet;
 use super::{Registry, RegistryError};
 use crate::node::{
     DiscoveryQuery, EventQuery, Horizon, Moment, NodeKey, NodeRecord, Revision, Shown, ShownRecord, Summary,
@@ -11,20 +14,24 @@ use crate::node::{
 };
 use crate::store::{EventPage, Seen};
 
-/// How fresh a read has to be.
+/// How fresh a read has to be. Without anything said: as this replica knows it, which is all of its own writes, and of
+/// others' what it has heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Freshness {
-    /// What this replica knows: of its own writes all, of others' what it has heard.
-    #[default]
-    Known,
-    /// With this change, at the least. It is waited for a little.
-    AtLeast(Revision),
+pub struct Freshness {
     /// As the database has it now.
-    Strong,
+    pub strong: bool,
+    /// With this change, at the least. It is waited for a little.
+    pub at_least: Revision,
 }
 
+/// So many nodes are stepped over where other requests wait: a fraction of a millisecond. What takes longer has a thread
+/// of its own.
+const QUICK_STEPS: u64 = 20_000;
+
 /// For so long a read waits for a revision.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before the database is asked again for a revision that it didn't have.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A page of nodes.
 #[derive(Debug, Clone)]
@@ -50,7 +57,7 @@ impl Registry {
             let value = fleet.get(id).map(|node| node.show(&horizon, self.ttl));
             return Ok(Seen { value, revision: fleet.revision(), horizon });
         }
-        let seen = self.read("get", self.store.get(id)).await?;
+        let seen = self.ask_store("get", freshness, || self.store.get(id)).await?;
         let value = seen.value.map(|record| show(&record, &seen.horizon, self.ttl));
         Ok(Seen { value, revision: seen.revision, horizon: seen.horizon })
     }
@@ -66,12 +73,17 @@ impl Registry {
     ) -> Result<Seen<Listing>, RegistryError> {
         if let Some(fleet) = self.fleet(freshness).await? {
             let horizon = *fleet.horizon();
-            let found = fleet.discover(query);
+            let found = if let Some(found) = fleet.discover_within(query, QUICK_STEPS) {
+                found
+            } else {
+                let (fleet, query) = (Arc::clone(&fleet), query.clone());
+                aside(move || fleet.discover(&query)).await?
+            };
             let nodes = found.nodes.iter().map(|node| node.show(&horizon, self.ttl)).collect();
             let value = Listing { nodes, more: found.more };
             return Ok(Seen { value, revision: fleet.revision(), horizon });
         }
-        let seen = self.read("discover", self.store.discover(query)).await?;
+        let seen = self.ask_store("discover", freshness, || self.store.discover(query)).await?;
         let nodes = seen.value.records.iter().map(|record| show(record, &seen.horizon, self.ttl)).collect();
         let value = Listing { nodes, more: seen.value.more };
         Ok(Seen { value, revision: seen.revision, horizon: seen.horizon })
@@ -90,24 +102,67 @@ impl Registry {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn summary(&self) -> Result<Seen<Summary>, RegistryError> {
-        self.read("summary", self.store.summary()).await
+        match self.catalog.fleet() {
+            Some(fleet) => counted(fleet).await,
+            None => self.read("summary", self.store.summary()).await,
+        }
     }
 
     /// The fleet, if it is loaded and fresh enough. `None`: the store has to be asked.
-    async fn fleet(&self, freshness: Freshness) -> Result<Option<Arc<super::catalog::Fleet>>, RegistryError> {
-        match freshness {
-            Freshness::Strong => Ok(None),
-            Freshness::Known => Ok(self.catalog.fleet()),
-            Freshness::AtLeast(wanted) => {
-                let mut revision = self.catalog.revision();
-                let reached = revision.wait_for(|known| known.is_none_or(|known| known >= wanted));
-                match tokio::time::timeout(PATIENCE, reached).await {
-                    Ok(_) => Ok(self.catalog.fleet()),
-                    Err(_) => Err(RegistryError::Behind),
-                }
-            }
+    async fn fleet(&self, freshness: Freshness) -> Result<Option<Arc<Fleet>>, RegistryError> {
+        if freshness.strong {
+            return Ok(None);
+        }
+        let Some(fleet) = self.catalog.fleet() else { return Ok(None) };
+        if fleet.revision() >= freshness.at_least {
+            return Ok(Some(fleet));
+        }
+        let mut revision = self.catalog.revision();
+        let reached = revision.wait_for(|known| known.is_none_or(|known| known >= freshness.at_least));
+        match tokio::time::timeout(PATIENCE, reached).await {
+            Ok(_) => Ok(self.catalog.fleet()),
+            Err(_) => Err(RegistryError::Behind),
         }
     }
+
+    /// Asks the store, again if what it has is not fresh enough: the database has not seen the change either, or is a
+    /// standby that lags behind.
+    async fn ask_store<T, F>(
+        &self,
+        operation: &'static str,
+        freshness: Freshness,
+        mut ask: impl FnMut() -> F,
+    ) -> Result<Seen<T>, RegistryError>
+    where
+        F: Future<Output = Result<Seen<T>, RegistryError>>,
+    {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.read(operation, ask()).await?;
+            if seen.revision >= freshness.at_least {
+                return Ok(seen);
+            }
+            let again = Instant::now() + PAUSE;
+            if again > deadline {
+                return Err(RegistryError::Behind);
+            }
+            tokio::time::sleep_until(again).await;
+        }
+    }
+}
+
+/// How many nodes a fleet has.
+pub(super) async fn counted(fleet: Arc<Fleet>) -> Result<Seen<Summary>, RegistryError> {
+    let (revision, horizon) = (fleet.revision(), *fleet.horizon());
+    Ok(Seen { value: aside(move || fleet.summary()).await?, revision, horizon })
+}
+
+/// Does what takes long where nobody waits for it but the caller.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RegistryError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a read ended without an answer");
+        RegistryError::Interrupted
+    })
 }
 
 /// A record as it is shown.

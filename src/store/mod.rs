@@ -10,6 +10,7 @@ pub mod follow;
 pub mod health;
 pub mod migration;
 mod news;
+pub(crate) mod page;
 pub mod postgres;
 mod retention;
 pub mod sqlite;
@@ -21,9 +22,11 @@ use async_trait::async_trait;
 pub use error::StoreError;
 pub use event_page::EventPage;
 pub use follow::{Digest, Followed, Hints, Loaded, Position, Recorded, Signs, Written};
+pub use page::Page;
 pub use retention::{Pruned, Swept};
 
 use self::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
+use self::page::PageBuilder;
 use crate::node::{
     DiscoveryQuery, Event, EventKind, EventQuery, Horizon, Life, NodeKey, NodeRecord, Origin, Precondition,
     Reason, Registration, Revision, Summary,
@@ -36,18 +39,18 @@ use crate::node::{
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Registers nodes (upsert), one result per item, in order.
-    async fn register(&self, batch: &[RegisterWrite]) -> Written<Registered>;
+    async fn register(&self, batch: &[RegisterWrite], if_held: IfHeld) -> Written<Registered>;
 
     /// Removes nodes, one result per item, in order. A node that isn't there is [`StoreError::NotFound`].
-    async fn deregister(&self, batch: &[DeregisterWrite]) -> Written<Deregistered>;
+    async fn deregister(&self, batch: &[DeregisterWrite], if_held: IfHeld) -> Written<Deregistered>;
 
     /// Notes a sign of life of nodes, one result per id, in order, and changes nothing else of them. A node that isn't
     /// there is [`StoreError::NotFound`].
-    async fn heartbeat(&self, ids: &[NodeKey]) -> Vec<Result<Heartbeat, StoreError>>;
+    async fn heartbeat(&self, ids: &[NodeKey], if_held: IfHeld) -> Vec<Result<Heartbeat, StoreError>>;
 
     /// Takes nodes out of service and puts them back, one result per item, in order. A node that isn't there is
     /// [`StoreError::NotFound`].
-    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Written<Maintained>;
+    async fn set_maintenance(&self, batch: &[MaintenanceWrite], if_held: IfHeld) -> Written<Maintained>;
 
     /// Reads the whole table in one snapshot, and gives each record to `take`, in no particular order.
     async fn load(&self, take: &mut (dyn FnMut(NodeRecord) + Send)) -> Result<Loaded, StoreError>;
@@ -148,6 +151,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Waits for what is under way and closes all connections.
     async fn close(&self);
+}
+
+/// What becomes of the items of a batch whose rows another transaction holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfHeld {
+    /// They come back at once, as [`StoreError::Held`]: the others of their batch needn't wait for them.
+    ComeBack,
+    /// They are waited for, and the batch with them: for about two seconds, then they are [`StoreError::Contended`].
+    Wait,
 }
 
 /// One registration to write.
@@ -254,72 +266,4 @@ pub struct Connections {
     pub in_use: u32,
     /// How many may be open.
     pub max: u32,
-}
-
-/// Some records in the order of their ids.
-#[derive(Debug, Clone)]
-pub struct Page {
-    /// The records.
-    pub records: Vec<NodeRecord>,
-    /// Whether more follow.
-    pub more: bool,
-}
-
-/// The largest page, in bytes of JSON. A record larger than that has a page for itself.
-const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
-
-/// Collects a page up to its limit in records and bytes.
-struct PageBuilder {
-    records: Vec<NodeRecord>,
-    limit: usize,
-    bytes: usize,
-    full: bool,
-}
-
-impl PageBuilder {
-    fn new(limit: usize) -> Self {
-        Self { records: Vec::new(), limit, bytes: 0, full: false }
-    }
-
-    /// Takes the next record, unless the page is full; then it only notes that more follow.
-    fn push(&mut self, record: NodeRecord) {
-        let bytes = self.bytes + rendered_bytes(&record);
-        if self.full
-            || self.records.len() == self.limit
-            || (bytes > MAX_PAGE_BYTES && !self.records.is_empty())
-        {
-            self.full = true;
-        } else {
-            self.bytes = bytes;
-            self.records.push(record);
-        }
-    }
-
-    /// Whether it is known that more follow: nothing further is needed.
-    fn is_full(&self) -> bool {
-        self.full
-    }
-
-    fn finish(self) -> Page {
-        Page { records: self.records, more: self.full }
-    }
-}
-
-/// At most so many bytes does a record have in an answer.
-fn rendered_bytes(record: &NodeRecord) -> usize {
-    // Names of the fields, times, numbers.
-    const FRAME: usize = 512;
-    // A control character takes six bytes in JSON.
-    const ESCAPED: usize = 6;
-    let json = [&record.capabilities, &record.endpoints, &record.metadata];
-    let strings = [
-        Some(record.node_id.as_str()),
-        Some(record.node_type.as_str()),
-        Some(record.node_version.as_str()),
-        record.health_endpoint.as_deref(),
-        record.maintenance.as_deref(),
-    ];
-    FRAME
-        + json.iter().map(|json| json.as_str().len()).sum::<usize>()
-        + strings.iter().flatten().map(|text| text.len() * ESCAPED).sum::<usize>()
 }

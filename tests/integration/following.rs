@@ -17,6 +17,7 @@ use onex_registry::node::{
     Actor, DiscoveryQuery, Faults, NodeKey, NodeRecord, Origin, PageLimit, Precondition, Reason,
     Registration, Revision, Ttl,
 };
+use onex_registry::store::IfHeld;
 use onex_registry::store::clock::SystemClock;
 use onex_registry::store::postgres::PostgresStore;
 use onex_registry::store::sqlite::SqliteStore;
@@ -108,21 +109,21 @@ impl Setting {
 
     async fn register(&self, ids: &[&str], body: &Value) {
         let writes: Vec<_> = ids.iter().map(|id| registration(id, body)).collect();
-        for result in self.store.register(&writes).await.results {
+        for result in self.store.register(&writes, IfHeld::Wait).await.results {
             result.unwrap();
         }
     }
 
     async fn deregister(&self, id: &str) {
         let write = DeregisterWrite { node_id: key(id), precondition: Precondition::None, origin: origin() };
-        self.store.deregister(&[write]).await.results.pop().unwrap().unwrap();
+        self.store.deregister(&[write], IfHeld::Wait).await.results.pop().unwrap().unwrap();
     }
 
     async fn set_maintenance(&self, id: &str, reason: Option<&str>) {
         let reason = reason.map(|reason| Reason::parse(reason).unwrap());
         let write =
             MaintenanceWrite { node_id: key(id), reason, precondition: Precondition::None, origin: origin() };
-        self.store.set_maintenance(&[write]).await.results.pop().unwrap().unwrap();
+        self.store.set_maintenance(&[write], IfHeld::Wait).await.results.pop().unwrap().unwrap();
     }
 
     async fn load(&self) -> (Copy, Loaded) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use onex_registry::node::NodeKey;
+use onex_registry::store::IfHeld;
 use onex_registry::store::digest::of_columns;
 use onex_registry::store::{Digest, Seen, Store};
 use proptest::collection::vec;
@@ -58,7 +59,7 @@ async fn digests_are_those_of_the_records(setting: &Setting) {
                       "metadata": {"a": "x, y: \"z\" \\", "é🦀": [1, 2.50, {"b": null}]}});
     setting.register(&["b"], &body).await;
     setting.set_maintenance("c", Some("a disk, and: more")).await;
-    setting.store.heartbeat(&[key("a")]).await;
+    setting.store.heartbeat(&[key("a")], IfHeld::Wait).await;
     let before = assert_same(setting).await;
     assert_eq!(before[&key("a")].columns, before[&key("same")].columns);
     assert_ne!(before[&key("a")].columns, before[&key("c")].columns);

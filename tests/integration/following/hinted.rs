@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use onex_registry::node::Revision;
+use onex_registry::store::IfHeld;
 use onex_registry::store::health::{LifeChange, ReplicaId};
 use onex_registry::store::{Hints, Store, StoreError};
 use tokio::io::copy_bidirectional;
@@ -41,7 +42,7 @@ async fn of_changes_by_whomever_one_is_told() {
     setting.register(&["own"], &effect(0)).await;
     let here = setting.discovered().await.revision;
     assert_eq!(hint(&mut hints).await.unwrap(), Some(here));
-    other.register(&[registration("other", &effect(0))]).await.results.pop().unwrap().unwrap();
+    other.register(&[registration("other", &effect(0))], IfHeld::Wait).await.results.pop().unwrap().unwrap();
     let here = setting.discovered().await.revision;
     assert_eq!(hint(&mut hints).await.unwrap(), Some(here));
     sql::upsert(&mut owner, "plain", "effect", "{}").await.unwrap();
@@ -146,7 +147,7 @@ async fn sqlite_tells_of_what_it_does_by_itself() {
     let setting = Setting::open(Backend::Sqlite).await;
     let mut hints = listen(&*setting.store).await;
     let write = onex_registry::store::RegisterWrite { alive: true, ..registration("a", &effect(0)) };
-    let registered = setting.store.register(&[write]).await.results.pop().unwrap().unwrap();
+    let registered = setting.store.register(&[write], IfHeld::Wait).await.results.pop().unwrap().unwrap();
     let since = registered.record.last_heartbeat.unwrap();
     let healthy = LifeChange { node_id: key("a"), healthy: true, since };
     let leader = ReplicaId::from(LEADER);

@@ -4,6 +4,7 @@ use sqlx::Connection as _;
 
 use super::{Setting, effect, key, load, on_each_store};
 use crate::harness::{Backend, sql};
+use onex_registry::store::IfHeld;
 
 on_each_store!(
     what_is_loaded_is_the_table,
@@ -17,7 +18,7 @@ async fn what_is_loaded_is_the_table(setting: &Setting) {
         setting.register(&ids.iter().map(String::as_str).collect::<Vec<_>>(), &effect(0)).await;
     }
     setting.register(&["n1", "n2", "é 🦀", "a/b"], &effect(1)).await;
-    setting.store.heartbeat(&[key("n2"), key("n3")]).await;
+    setting.store.heartbeat(&[key("n2"), key("n3")], IfHeld::Wait).await;
     setting.set_maintenance("n3", Some("a disk")).await;
     setting.deregister("n4").await;
     setting.run(

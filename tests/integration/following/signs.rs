@@ -1,5 +1,6 @@
 //! Signs of life that other replicas have taken.
 
+use onex_registry::store::IfHeld;
 use onex_registry::store::postgres::PostgresStore;
 use onex_registry::store::{Position, Store as _};
 use sqlx::PgConnection;
@@ -45,8 +46,8 @@ const INSERT: &str =
 async fn those_that_others_took_are_read_once_and_own_ones_never() {
     let two = Two::open().await;
     let mut position = two.one.here().await;
-    let beaten = two.other.heartbeat(&["a", "b"].map(key)).await;
-    two.one.store.heartbeat(&[key("c")]).await;
+    let beaten = two.other.heartbeat(&["a", "b"].map(key), IfHeld::Wait).await;
+    two.one.store.heartbeat(&[key("c")], IfHeld::Wait).await;
     let at = beaten[0].as_ref().unwrap().life.last_heartbeat.unwrap();
     let followed = two.one.follow(&position).await;
     assert_eq!(followed.signs.len(), 1);
@@ -56,23 +57,23 @@ async fn those_that_others_took_are_read_once_and_own_ones_never() {
     assert_eq!(two.read(&mut position).await, []);
 
     let write = super::registration("c", &effect(0));
-    two.other.register(&[write.clone()]).await.results.pop().unwrap().unwrap();
-    two.one.store.register(&[write]).await.results.pop().unwrap().unwrap();
+    two.other.register(&[write.clone()], IfHeld::Wait).await.results.pop().unwrap().unwrap();
+    two.one.store.register(&[write], IfHeld::Wait).await.results.pop().unwrap().unwrap();
     assert_eq!(two.read(&mut position).await, [(vec![], vec!["c".to_owned()])]);
     let ids: Vec<_> = (0..5_000).map(|number| key(&format!("n{number}"))).collect();
-    two.other.heartbeat(&ids).await;
+    two.other.heartbeat(&ids, IfHeld::Wait).await;
     assert_eq!(two.read(&mut position).await, [], "nobody of them is there");
 }
 
 #[tokio::test]
 async fn what_was_loaded_is_not_read_again() {
     let two = Two::open().await;
-    two.other.heartbeat(&["a", "b"].map(key)).await;
+    two.other.heartbeat(&["a", "b"].map(key), IfHeld::Wait).await;
     let (copy, loaded) = two.one.load().await;
     assert!(copy[&key("a")].last_heartbeat.is_some());
     let mut position = loaded.position;
     assert_eq!(two.read(&mut position).await, []);
-    two.other.heartbeat(&[key("c")]).await;
+    two.other.heartbeat(&[key("c")], IfHeld::Wait).await;
     assert_eq!(two.read(&mut position).await, [alive(&["c"])]);
 }
 

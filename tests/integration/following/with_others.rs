@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use onex_registry::node::Event;
+use onex_registry::store::IfHeld;
 use onex_registry::store::Store;
 use sqlx::PgConnection;
 use tokio::task::JoinSet;
@@ -68,7 +69,7 @@ async fn every_event_is_read_once_and_none_comes_late_and_the_copy_is_the_table(
         for round in 0..ROUNDS {
             let ids = ["n1", "n2", "ours"].map(|id| super::registration(id, &effect(round)));
             // A row that a plain writer holds for long is not to be had.
-            drop(store.register(&ids).await);
+            drop(store.register(&ids, IfHeld::Wait).await);
         }
         still_writing.fetch_sub(1, Ordering::SeqCst);
     });

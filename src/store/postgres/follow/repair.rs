@@ -62,7 +62,7 @@ pub(in crate::store::postgres) async fn repair(
     }
     let recorded = record(&mut tx, &events).await?;
     tx.commit().await?;
-    Ok(Some(recorded.map_or_else(Vec::new, |recorded| recorded.events)))
+    Ok(Some(recorded.map(|recorded| recorded.events).unwrap_or_default()))
 }
 
 async fn still<'a>(

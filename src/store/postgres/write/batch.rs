@@ -85,10 +85,11 @@ pub(in crate::store::postgres) trait Batch: Sync {
     async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Committed<Self::Done>, Undone>;
 }
 
+/// Without turns to take, nobody goes a side way: those whose rows are held come back.
 pub(in crate::store::postgres) async fn run<B: Batch>(
     batch: &B,
     length: usize,
-    turns: &Semaphore,
+    turns: Option<&Semaphore>,
 ) -> Written<B::Done> {
     let mut progress = Progress::of(length);
     // Those whose rows were skipped, and those that could only be waited for in vain.
@@ -130,6 +131,7 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
             }
         }
     }
+    let Some(turns) = turns else { return progress.give_up(&StoreError::Held) };
     let deadline = Instant::now() + PATIENCE;
     match together(batch, skipped, &mut progress, deadline - PATIENCE / 2).await {
         Ok(skipped) => contended.extend(skipped),
