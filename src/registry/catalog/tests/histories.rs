@@ -75,10 +75,11 @@ struct World {
     /// Each state of each node, and the revision that made it.
     states: HashMap<NodeKey, Vec<(Revision, Option<NodeRecord>)>>,
     signs: Vec<Signs>,
-    news: Vec<News>,
+    /// With the time since when it is on its way.
+    news: Vec<(i64, News)>,
     followed_to: Revision,
     signs_read: usize,
-    read: Option<Followed>,
+    read: Option<(i64, Followed)>,
 }
 
 fn id(node: usize) -> NodeKey {
@@ -135,7 +136,23 @@ impl World {
     }
 
     fn step(&mut self, step: Step) {
+        /// Nothing takes longer than this to be heard of.
+        const LATEST_MICROS: i64 = 40_000_000;
+        /// Nor is the table read for longer than this.
+        const LONGEST_LOADING_MICROS: i64 = 4_000_000;
         self.now += 1_000_000;
+        let late = self.now - LATEST_MICROS;
+        let begun = self.loading.as_ref().map(|(_, loaded, _)| loaded.horizon.at.unix_micros());
+        if begun.is_some_and(|begun| begun < self.now - LONGEST_LOADING_MICROS) {
+            self.loaded();
+        }
+        if self.read.as_ref().is_some_and(|(since, _)| *since < late) {
+            self.follow();
+        }
+        while let Some(which) = self.news.iter().position(|(since, _)| *since < late) {
+            self.hear(which);
+        }
+        self.catalog.judged_by(Horizon::at(self.at()));
         match step {
             Step::Write { nodes, deed, ours } => self.write(nodes, deed, ours),
             Step::Beat { node, ours } => self.beat(node, ours),
@@ -213,18 +230,20 @@ impl World {
         }
         if ours {
             let recorded = if events.is_empty() { vec![] } else { vec![Recorded { previous, events }] };
-            self.news.push(News::Written(recorded, outcomes));
+            self.news.push((self.now, News::Written(recorded, outcomes)));
         } else if !renewed.is_empty() {
             self.signs.push(Signs { at: self.at(), alive: vec![], renewed });
         }
     }
 
     fn beat(&mut self, node: usize, ours: bool) {
+        // A transaction may commit some time after its instant.
         let (id, at) = (id(node), Timestamp::from_unix_micros(self.now - 5_000_000));
         let Some(record) = self.table.get_mut(&id) else { return };
+        let at = at.max(record.registered_at);
         record.last_heartbeat = record.last_heartbeat.max(Some(at));
         if ours {
-            self.news.push(News::Beaten(id, at));
+            self.news.push((self.now, News::Beaten(id, at)));
         } else {
             self.signs.push(Signs { at, alive: vec![id], renewed: vec![] });
         }
@@ -234,7 +253,7 @@ impl World {
         if which >= self.news.len() {
             return;
         }
-        match self.news.remove(which) {
+        match self.news.remove(which).1 {
             News::Written(recorded, outcomes) => {
                 self.catalog.written(&recorded, outcomes.clone());
                 let Some(fleet) = self.catalog.fleet() else { return };
@@ -249,7 +268,7 @@ impl World {
             News::Beaten(id, at) => {
                 self.catalog.beaten(&[(id.clone(), at)]);
                 if let Some(node) = self.catalog.fleet().and_then(|fleet| fleet.get(&id).cloned()) {
-                    assert!(node.last_heartbeat() >= Some(at));
+                    assert!(node.last_heartbeat() >= Some(at) || node.registered_at() > at);
                 }
             }
         }
@@ -266,7 +285,7 @@ impl World {
         let records =
             named.into_iter().filter_map(|id| Some((id.clone(), self.table.get(id)?.clone()))).collect();
         let to = events.last().map_or(after, |event| event.revision);
-        self.read = Some(Followed {
+        let read = Followed {
             records,
             snapshot: self.newest(),
             signs: self.signs[self.signs_read..].to_vec(),
@@ -274,13 +293,14 @@ impl World {
             horizon: Horizon::at(self.at()),
             lag: Duration::ZERO,
             events,
-        });
+        };
+        self.read = Some((self.now, read));
         self.signs_read = self.signs.len();
         self.followed_to = to;
     }
 
     fn follow(&mut self) {
-        if let Some(followed) = self.read.take() {
+        if let Some((_, followed)) = self.read.take() {
             self.catalog.followed(followed);
         }
     }
