@@ -54,6 +54,7 @@ impl Server {
                 probing: settings.probing.clone().map(within_open_files),
                 event_retention: settings.event_retention,
             },
+            compare_every: settings.compare_interval,
             slow: settings.slow,
         })?);
         registry.has_reported().await;
@@ -81,6 +82,12 @@ impl Server {
     /// # Errors
     /// If the server fails, or requests had to be cut off.
     pub async fn run_until(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let registry = Arc::clone(&self.registry);
+        // Requests in flight are waited for, and those that wait for changes would wait on.
+        let stop = async move {
+            stop.await;
+            registry.stop_watching();
+        };
         let Ended { in_time, deadline } =
             http::serve(self.listener, self.router, stop, self.shutdown_timeout).await;
         // What was cut off a moment ago still gives its connections to the database back.

@@ -1,77 +1,52 @@
 //! Discovery: which nodes, and which page of them.
 
 use std::io::Write as _;
+use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::consistency::ConsistencyName;
+use super::consistency::ReadParameters;
+use super::filters::FilterParameters;
+use super::observe::TimeLimit;
 use super::problem::{Problem, ProblemBody};
 use super::query_string::{Parameter, QueryString};
-use super::record::{RecordBody, StatusName};
-use super::{App, conditional, consistency, headers};
-use crate::node::{
-    ColumnText, Cursor, DiscoveryQuery, Faults, Filter, JsonObject, Place, Revision, Shown, Status,
-};
+use super::record::RecordBody;
+use super::transport::{self, Peer};
+use super::{App, conditional, consistency, filters, headers};
+use crate::node::{Cursor, DiscoveryQuery, Faults, Revision, Shown};
 use crate::registry::{Freshness, Listing};
 
-/// What to find. Conditions of different names must all hold
+/// Which page, and when
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "describes in the document what `read` reads")]
-pub(super) struct DiscoveryParameters {
-    /// Nodes of this type, such as `effect`; repeated: of any of these
-    #[param(required = false, example = json!(["effect"]))]
-    node_type: Vec<String>,
-    /// The node with this id; repeated: with any of these. A value that no node has gives an empty list
-    #[param(required = false)]
-    node_id: Vec<String>,
-    /// Nodes of exactly this version, such as `1.0.0`; repeated: of any of these
-    #[param(required = false)]
-    node_version: Vec<String>,
-    /// Ids that begin with this, such as `node_auth`
-    #[param(required = false)]
-    node_id_prefix: String,
-    /// Nodes of this status; repeated: of any of these
-    #[param(required = false, inline, value_type = Vec<StatusName>)]
-    status: Vec<StatusName>,
-    /// A JSON object that the node's `capabilities` must contain, as PostgreSQL's `@>` defines it. For example
-    /// `{"capabilities": ["registration"]}`
-    #[param(required = false)]
-    capabilities: String,
-    /// A JSON object that the node's `metadata` must contain. For example `{"environment": "dev"}`
-    #[param(required = false)]
-    metadata: String,
-    /// A range of versions in Cargo's grammar, such as `^1.2` or `>=1.0, <2.0`
-    #[param(required = false)]
-    version_req: String,
+pub(super) struct PageParameters {
     /// How many nodes a page may have
     #[param(required = false, minimum = 1, maximum = 1000, default = 100)]
     limit: u16,
     /// `next_cursor` of the page before, with the same conditions
     #[param(required = false)]
     cursor: String,
-    /// `strong`: answered by the database
-    #[param(required = false, inline)]
-    consistency: ConsistencyName,
+    /// Together with `wait`: answer as soon as there is an event after this revision, the `revision` of the page before,
+    /// that concerns a node which matches or may have matched. Events that are not known any more count. Not together
+    /// with `cursor`
+    #[param(required = false, minimum = 0)]
+    since: i64,
+    /// How long to wait for that, such as `30s` or `500ms`, at most `60s`: then the answer is the page as it is. Left
+    /// out: not at all. Needs `since`
+    #[param(required = false)]
+    wait: String,
 }
 
-const PARAMETERS: [Parameter; 11] = [
-    Parameter::repeatable("node_type"),
-    Parameter::repeatable("node_id"),
-    Parameter::repeatable("node_version"),
-    Parameter::once("node_id_prefix"),
-    Parameter::repeatable("status"),
-    Parameter::once("capabilities"),
-    Parameter::once("metadata"),
-    Parameter::once("version_req"),
-    Parameter::once("limit"),
-    Parameter::once("cursor"),
-    Parameter::once("consistency"),
-];
+const PARAMETERS: [Parameter; 4] =
+    [Parameter::once("limit"), Parameter::once("cursor"), Parameter::once("since"), Parameter::once("wait")];
+
+/// The longest that a request may wait for a change. Proxies give up on what takes longer.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// One page of nodes, in the order of their ids
 #[derive(Debug, ToSchema)]
@@ -90,11 +65,14 @@ pub(super) struct PageBody<'a> {
 
 /// Discover nodes
 ///
-/// In the order of their ids, bytewise. Pages are stable: no node that stays registered is skipped or repeated.
+/// In the order of their ids, bytewise. Pages are stable: no node that stays registered is skipped or repeated. With
+/// `since` and `wait` it is a long poll; heartbeats don't end it, but a status that changes does.
 #[utoipa::path(
     get, path = "/v1/nodes", tag = "nodes", operation_id = "discoverNodes",
     params(
-        DiscoveryParameters,
+        FilterParameters,
+        PageParameters,
+        ReadParameters,
         ("If-None-Match" = Option<String>, Header, description = "Answer 304 if the page still has this entity tag"),
     ),
     responses(
@@ -106,9 +84,21 @@ pub(super) struct PageBody<'a> {
 pub(super) async fn discover(
     State(app): State<App>,
     RawQuery(query): RawQuery,
+    limit: Option<Extension<TimeLimit>>,
+    peer: Option<Extension<Peer>>,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (query, freshness) = read(query.as_deref())?;
+    let Question { query, freshness, poll } = read(query.as_deref())?;
+    if let Some(Poll { since, wait }) = poll {
+        if let Some(Extension(limit)) = limit {
+            limit.extend(wait);
+        }
+        let _waiting = app.metrics.watches.polled();
+        tokio::select! {
+            () = app.registry.await_change(&query, since, wait) => {}
+            () = transport::hung_up(peer.as_deref()) => {}
+        }
+    }
     let seen = app.registry.discover(&query, freshness).await?;
     let Listing { nodes, more } = &seen.value;
     let next = nodes.last().filter(|_| *more).map(|last| {
@@ -144,96 +134,71 @@ fn page(nodes: &[Shown], revision: Revision, next: Option<&str>) -> Vec<u8> {
     out
 }
 
+/// What a client asks.
+struct Question {
+    query: DiscoveryQuery,
+    freshness: Freshness,
+    poll: Option<Poll>,
+}
+
+/// What a client waits for.
+struct Poll {
+    since: Revision,
+    wait: Duration,
+}
+
 /// Reads what to find, and says all that is wrong with it.
-fn read(query: Option<&str>) -> Result<(DiscoveryQuery, Freshness), Problem> {
+fn read(query: Option<&str>) -> Result<Question, Problem> {
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
-    let mut given = QueryString::read(query, &PARAMETERS, &mut faults);
+    let allowed = [&filters::PARAMETERS[..], &PARAMETERS, &consistency::PARAMETERS];
+    let mut given = QueryString::read(query, &allowed, &mut faults);
     let freshness = consistency::read(&mut given, &mut faults);
-    let filter = |name: &&str| {
-        let values = given.all(name);
-        if values.is_empty() { None } else { Filter::new(name, values) }
-    };
-    let filters = Filter::NAMES.iter().filter_map(filter).collect();
-    let mut query = DiscoveryQuery {
-        filters,
-        node_id_prefix: given.one("node_id_prefix").and_then(|text| prefix(&text, &mut faults)),
-        status: statuses(&given.all("status"), &mut faults),
-        capabilities: object("capabilities", &mut given, &mut faults),
-        metadata: object("metadata", &mut given, &mut faults),
-        version_req: given.one("version_req").and_then(|text| range(&text, &mut faults)),
-        limit: given.page_limit(&mut faults),
-        after: None,
-    };
-    if let Some(text) = given.one("cursor") {
+    let mut query = filters::read(&mut given, &mut faults);
+    query.limit = given.page_limit(&mut faults);
+    let cursor = given.one("cursor");
+    let poll = poll(&mut given, cursor.is_some(), &mut faults);
+    if let Some(text) = cursor {
         match Cursor::decode(&text) {
             Some(cursor) if cursor.fingerprint == query.fingerprint() => query.after = Some(cursor.after),
             // With other faults, it may belong to the conditions that were meant.
             Some(_) if !faults.is_empty() => {}
-            Some(_) => fault(&mut faults, "cursor", "belongs to a query with other conditions"),
-            None => fault(&mut faults, "cursor", "must be the next_cursor of a page"),
+            Some(_) => faults.parameter("cursor", "belongs to a query with other conditions"),
+            None => faults.parameter("cursor", "must be the next_cursor of a page"),
         }
     }
-    if faults.is_empty() { Ok((query, freshness)) } else { Err(Problem::faults(faults)) }
+    if faults.is_empty() { Ok(Question { query, freshness, poll }) } else { Err(Problem::faults(faults)) }
 }
 
-fn fault(faults: &mut Faults, name: &str, detail: impl Into<String>) {
-    faults.add(Place::Parameter(name.to_owned()), detail);
-}
-
-fn prefix(text: &str, faults: &mut Faults) -> Option<ColumnText> {
-    let prefix = ColumnText::new(text);
-    if prefix.is_none() {
-        fault(faults, "node_id_prefix", "must not contain U+0000, which no id contains");
+fn poll(given: &mut QueryString, has_cursor: bool, faults: &mut Faults) -> Option<Poll> {
+    // Said at all, whether rightly or not.
+    let (says_since, says_wait) = (given.has("since"), given.has("wait"));
+    let since = given.revision("since", faults);
+    let wait = given.one("wait").and_then(|text| duration(&text, faults));
+    if says_since && has_cursor {
+        faults.parameter("since", "must not stand together with cursor: a page that follows doesn't wait");
     }
-    prefix
-}
-
-fn statuses(names: &[String], faults: &mut Faults) -> Vec<Status> {
-    let found: Vec<Status> = names.iter().filter_map(|name| Status::from_name(name)).collect();
-    if found.len() < names.len() {
-        let all = Status::ALL.map(Status::as_str).join(", ");
-        fault(faults, "status", format!("must be one of {all}"));
+    if says_wait && !says_since {
+        faults.parameter("wait", "needs since, the revision of the page that the client has");
     }
-    found
+    Some(Poll { since: since?, wait: wait? })
 }
 
-fn object(name: &str, given: &mut QueryString, faults: &mut Faults) -> Option<JsonObject> {
-    let text = given.one(name)?;
-    let Ok(raw) = serde_json::from_str::<&RawValue>(&text) else {
-        fault(faults, name, "must be a JSON object");
-        return None;
-    };
-    // The faults of the object have pointers into it; here they are faults of the parameter.
-    let mut inner = Faults::at_most(Faults::OF_AN_ITEM);
-    let object = JsonObject::read(raw, &crate::node::fault::Path::Root, &mut inner);
-    for wrong in inner.into_vec() {
-        let detail = match wrong.place {
-            Place::Pointer(pointer) if !pointer.is_empty() => format!("{pointer} {}", wrong.detail),
-            _ => wrong.detail,
-        };
-        fault(faults, name, detail);
+fn duration(text: &str, faults: &mut Faults) -> Option<Duration> {
+    let wait = humantime::parse_duration(text).ok().filter(|wait| *wait <= LONGEST_WAIT);
+    if wait.is_none() {
+        let longest = humantime::format_duration(LONGEST_WAIT);
+        faults.parameter("wait", format!("must be a time such as 30s or 500ms, and {longest} at most"));
     }
-    object
-}
-
-fn range(text: &str, faults: &mut Faults) -> Option<semver::VersionReq> {
-    semver::VersionReq::parse(text)
-        .map_err(|reason| {
-            let reason = crate::node::fault::harmless(&reason.to_string());
-            fault(faults, "version_req", format!("must be a range such as ^1.2 or >=1.0, <2.0 ({reason})"));
-        })
-        .ok()
+    wait
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::query_string::described_and_read;
     use super::*;
 
     #[test]
     fn the_document_describes_the_parameters_that_are_read() {
-        let described: Vec<String> =
-            DiscoveryParameters::into_params(|| None).into_iter().map(|parameter| parameter.name).collect();
-        let read: Vec<&str> = PARAMETERS.iter().map(|parameter| parameter.name).collect();
-        assert_eq!(described, read);
+        described_and_read::<PageParameters>(&PARAMETERS);
     }
 }

@@ -7,10 +7,10 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{Problem, ProblemBody};
-use super::query_string::{Parameter, QueryString, number};
+use super::query_string::{Parameter, QueryString};
 use super::record::ShownAt;
 use super::{App, headers};
-use crate::node::{ColumnText, Event, EventKind, EventQuery, Faults, Place, Revision};
+use crate::node::{ColumnText, Event, EventKind, EventQuery, Faults};
 
 /// Which events. Conditions of different names must all hold
 #[derive(Debug, IntoParams)]
@@ -63,7 +63,7 @@ pub(super) enum EventKindName {
 /// One change
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Event)]
-struct EventBody<'a> {
+pub(super) struct EventBody<'a> {
     /// Its number, in the order in which changes took effect. Gaps are normal
     #[schema(minimum = 1, example = 42)]
     revision: i64,
@@ -90,7 +90,7 @@ struct EventBody<'a> {
 }
 
 impl<'a> EventBody<'a> {
-    fn new(event: &'a Event) -> Self {
+    pub(super) fn new(event: &'a Event) -> Self {
         Self {
             revision: event.revision.get(),
             node_id: event.node_id.as_str(),
@@ -141,55 +141,34 @@ pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> R
 /// Reads which events, and says all that is wrong with it.
 fn read(query: Option<&str>) -> Result<EventQuery, Problem> {
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
-    let mut given = QueryString::read(query, &PARAMETERS, &mut faults);
+    let mut given = QueryString::read(query, &[&PARAMETERS], &mut faults);
     let ids = given.all("node_id");
     if ids.len() > EventQuery::MAX_NODE_IDS {
-        fault(
-            &mut faults,
-            "node_id",
-            format!("must not be given more than {} times", EventQuery::MAX_NODE_IDS),
-        );
+        faults
+            .parameter("node_id", format!("must not be given more than {} times", EventQuery::MAX_NODE_IDS));
     }
     let query = EventQuery {
-        after: given.one("after").and_then(|text| after(&text, &mut faults)),
+        after: given.revision("after", &mut faults),
         // A value that no column can hold is left out: no event has it.
         node_ids: (!ids.is_empty()).then(|| ids.into_iter().filter_map(ColumnText::new).collect()),
-        kinds: kinds(&given.all("kind"), &mut faults),
+        kinds: kinds(&mut given, &mut faults),
         limit: given.page_limit(&mut faults),
     };
     if faults.is_empty() { Ok(query) } else { Err(Problem::faults(faults)) }
 }
 
-fn fault(faults: &mut Faults, name: &str, detail: impl Into<String>) {
-    faults.add(Place::Parameter(name.to_owned()), detail);
-}
-
-fn after(text: &str, faults: &mut Faults) -> Option<Revision> {
-    let revision = number(text).and_then(Revision::new);
-    if revision.is_none() {
-        fault(faults, "after", format!("must be a revision: a number from 0 to {}", i64::MAX));
-    }
-    revision
-}
-
-fn kinds(names: &[String], faults: &mut Faults) -> Vec<EventKind> {
-    let found: Vec<EventKind> = names.iter().filter_map(|name| EventKind::from_name(name)).collect();
-    if found.len() < names.len() {
-        let all = EventKind::ALL.map(EventKind::as_str).join(", ");
-        fault(faults, "kind", format!("must be one of {all}"));
-    }
-    found
+/// The kinds that are asked for.
+pub(super) fn kinds(given: &mut QueryString, faults: &mut Faults) -> Vec<EventKind> {
+    given.named("kind", &EventKind::ALL.map(EventKind::as_str), EventKind::from_name, faults)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::query_string::described_and_read;
     use super::*;
 
     #[test]
     fn the_document_describes_the_parameters_that_are_read() {
-        let described: Vec<String> =
-            EventParameters::into_params(|| None).into_iter().map(|parameter| parameter.name).collect();
-        let read: Vec<&str> = PARAMETERS.iter().map(|parameter| parameter.name).collect();
-        assert_eq!(described, read);
+        described_and_read::<EventParameters>(&PARAMETERS);
     }
 }

@@ -8,6 +8,7 @@ mod conditional;
 mod consistency;
 mod discover;
 mod events;
+mod filters;
 mod headers;
 mod heartbeats;
 mod items;
@@ -23,6 +24,8 @@ mod record;
 mod self_preservation;
 mod serve;
 mod summary;
+mod transport;
+mod watch;
 
 pub mod openapi;
 
@@ -58,6 +61,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     limits: Limits,
     body_room: body::BodyRoom,
+    messages: Arc<watch::Messages>,
 }
 
 /// What a request may take.
@@ -80,7 +84,7 @@ impl App {
             body_timeout: settings.body_timeout,
             slow: settings.slow,
         };
-        Self { registry, metrics, limits, body_room: body::BodyRoom::new() }
+        Self { registry, metrics, limits, body_room: body::BodyRoom::new(), messages: Arc::default() }
     }
 }
 
@@ -102,6 +106,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(heartbeats::heartbeats))
         // What has happened, and what there is.
         .routes(routes!(events::list))
+        .routes(routes!(watch::watch))
         .routes(routes!(summary::summarize))
         // Operators.
         .routes(routes!(operations::livez))

@@ -19,7 +19,7 @@ use super::record::{RecordBody, show};
 use super::{App, conditional, consistency, headers};
 use crate::node::fault::Path;
 use crate::node::registration::IdFrom;
-use crate::node::{Faults, NodeKey, Place, Registration};
+use crate::node::{Faults, NodeKey, Registration};
 use crate::registry::{DeregisterWrite, RegisterWrite};
 
 /// What a node registers with
@@ -175,7 +175,7 @@ async fn register_from(
 ) -> Result<Response, Problem> {
     let body = body.json()?;
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
-    let alive = read_alive(query, &mut faults);
+    let alive = QueryString::read(query, &[&REGISTER_PARAMETERS], &mut faults).flag("alive", &mut faults);
     let precondition = conditional::of_registration(headers, &mut faults);
     let registration = match Registration::read(body, &Path::Root, id, &mut faults) {
         Some(registration) if faults.is_empty() => registration,
@@ -188,19 +188,6 @@ async fn register_from(
     response.headers_mut().insert(header::LOCATION, location(registered.node.record.node_id()));
     Ok(response)
 }
-
-fn read_alive(query: Option<&str>, faults: &mut Faults) -> bool {
-    match QueryString::read(query, &REGISTER_PARAMETERS, faults).one("alive").as_deref() {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => {
-            faults.add(Place::Parameter("alive".to_owned()), "must be true or false");
-            false
-        }
-    }
-}
-
-const GET_PARAMETERS: [Parameter; 1] = [Parameter::once("consistency")];
 
 /// Get a node
 #[utoipa::path(
@@ -224,7 +211,7 @@ pub(super) async fn get(
     request: HeaderMap,
 ) -> Result<Response, Problem> {
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
-    let mut query = QueryString::read(query.as_deref(), &GET_PARAMETERS, &mut faults);
+    let mut query = QueryString::read(query.as_deref(), &[&consistency::PARAMETERS], &mut faults);
     let freshness = consistency::read(&mut query, &mut faults);
     if !faults.is_empty() {
         return Err(Problem::faults(faults));

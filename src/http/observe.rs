@@ -1,7 +1,8 @@
 //! Around every request: its correlation id, its span in the log, its count, its time limit, and its problem made
 //! readable.
 
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::ACCEPT_ENCODING;
@@ -105,10 +106,33 @@ fn is_acceptable_gzip(coding: &str) -> bool {
 }
 
 /// Answers with 504 what takes too long. A write that is under way goes on: it belongs to the registry.
-pub(super) async fn time_limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(limits.request_timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Problem::timeout(limits.request_timeout).into_response(),
+pub(super) async fn time_limit(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
+    let limit = TimeLimit::default();
+    request.extensions_mut().insert(limit.clone());
+    let mut answer = std::pin::pin!(next.run(request));
+    let mut left = limits.request_timeout;
+    while !left.is_zero() {
+        match tokio::time::timeout(left, answer.as_mut()).await {
+            Ok(response) => return response,
+            Err(_) => left = limit.extension(),
+        }
+    }
+    Problem::timeout(limits.request_timeout).into_response()
+}
+
+/// The time limit of a request. It is for work: who waits on purpose extends it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TimeLimit(Arc<Mutex<Duration>>);
+
+impl TimeLimit {
+    /// The request will wait for so long, at the most.
+    pub(super) fn extend(&self, by: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
+    }
+
+    /// By how much the limit was extended, since this was asked last.
+    fn extension(&self) -> Duration {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

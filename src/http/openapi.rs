@@ -8,8 +8,8 @@ use axum::response::IntoResponse;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
-    Required, Response, ResponseBuilder, Type, tag::TagBuilder,
+    ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder,
+    Ref, RefOr, Required, Response, ResponseBuilder, Type, tag::TagBuilder,
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
@@ -53,8 +53,11 @@ pub(super) fn frame() -> OpenApi {
         .license(Some(license))
         .build();
     let tag = |name, description| TagBuilder::new().name(name).description(Some(description)).build();
+    // What a stream is made of is no body, and no route brings it along.
+    let components = ComponentsBuilder::new().schema_from::<super::watch::ChangeBody>().build();
     OpenApiBuilder::new()
         .info(info)
+        .components(Some(components))
         .tags(Some([
             tag("nodes", "One node, and discovery"),
             tag("fleets", "Many nodes in one request"),
@@ -133,7 +136,7 @@ fn complete_operation(path: &str, operation: &mut Operation) {
     if path.starts_with("/v1/") || path == "/readyz" {
         problems.extend([
             ("500", "Something went wrong in the registry"),
-            ("503", "The database is not available, or another writer holds the node"),
+            ("503", "The database is not available, another writer holds the node, or this replica does not know the nodes or the revision yet"),
             ("504", "The request took too long"),
         ]);
     }

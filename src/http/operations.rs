@@ -40,21 +40,31 @@ pub(super) struct ReadinessBody {
     status: &'static str,
     /// Whether this replica looks after the fleet for all: probes, tells who turned stale, removes the expired
     leader: bool,
+    /// `loaded`: the nodes are in memory. Before that, requests are not served yet
+    #[schema(example = "loaded")]
+    catalog: &'static str,
+    /// All changes up to this one are in memory
+    #[schema(minimum = 0, example = 115)]
+    revision: i64,
     /// As the replica that looks after the fleet has last written it down
     self_preservation: SelfPreservationBody,
 }
 
 /// Whether requests can be served
+///
+/// The database answers, and this replica has read the nodes.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations", operation_id = "readyz",
     responses((status = 200, description = "Requests can be served", body = ReadinessBody))
 )]
 pub(super) async fn readyz(State(app): State<App>) -> Result<Json<ReadinessBody>, Problem> {
-    app.registry.ready().await?;
+    let revision = app.registry.ready().await?;
     let standing = app.registry.standing();
     Ok(Json(ReadinessBody {
         status: "ok",
         leader: standing.leads(),
+        catalog: "loaded",
+        revision: revision.get(),
         self_preservation: SelfPreservationBody::new(standing.watch),
     }))
 }

@@ -280,7 +280,7 @@ impl From<RegistryError> for Problem {
                 ),
             )
             .with_header(super::headers::REGISTRY_REVISION, super::headers::revision(newest)),
-            RegistryError::Contended => Self::new(
+            RegistryError::Contended | RegistryError::Held => Self::new(
                 &CONTENDED,
                 "another transaction in the database has held this node, or the numbering of changes, for too long",
             )
@@ -300,6 +300,10 @@ impl From<RegistryError> for Problem {
                 "this replica has not seen the revision that was asked for in time; others may have",
             )
             .retry_later(),
+            RegistryError::Loading => {
+                Self::new(&UNAVAILABLE, "this replica has just started and is reading the nodes; others may have them")
+                    .retry_later()
+            }
             RegistryError::Full(_) => Self::new(&FULL, "the database takes no more; reads go on"),
             RegistryError::Failed(_) | RegistryError::Interrupted => Self::internal(),
         }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 
 use crate::node::fault::harmless;
-use crate::node::{Faults, PageLimit, Place};
+use crate::node::{Faults, PageLimit, Place, Revision};
 
 /// A parameter that a call takes.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ pub(super) struct QueryString {
 
 impl QueryString {
     /// Reads a query string. Names that are not allowed, repeated ones and what is not UTF-8 are faults.
-    pub(super) fn read(query: Option<&str>, allowed: &[Parameter], faults: &mut Faults) -> Self {
+    pub(super) fn read(query: Option<&str>, allowed: &[&[Parameter]], faults: &mut Faults) -> Self {
         let mut read = Self::default();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -43,7 +43,8 @@ impl QueryString {
                 faults.add(shown(), "must be percent-encoded UTF-8");
                 continue;
             };
-            let Some(parameter) = allowed.iter().find(|parameter| parameter.name == name) else {
+            let Some(parameter) = allowed.iter().copied().flatten().find(|parameter| parameter.name == name)
+            else {
                 faults.add(shown(), format!("is not a parameter of this call; it takes {}", names(allowed)));
                 continue;
             };
@@ -54,6 +55,11 @@ impl QueryString {
             read.values.push((parameter.name, value));
         }
         read
+    }
+
+    /// Whether a name was said.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.values.iter().any(|(said, _)| *said == name)
     }
 
     /// All values of a name.
@@ -71,10 +77,56 @@ impl QueryString {
         let Some(text) = self.one("limit") else { return PageLimit::default() };
         number(&text).and_then(PageLimit::new).unwrap_or_else(|| {
             let detail = format!("must be a number from 1 to {}", PageLimit::MAX);
-            faults.add(Place::Parameter("limit".to_owned()), detail);
+            faults.parameter("limit", detail);
             PageLimit::default()
         })
     }
+
+    /// A revision.
+    pub(super) fn revision(&mut self, name: &str, faults: &mut Faults) -> Option<Revision> {
+        let text = self.one(name)?;
+        let revision = revision(&text);
+        if revision.is_none() {
+            faults.parameter(name, A_REVISION);
+        }
+        revision
+    }
+
+    /// `true` or `false`, which is the default.
+    pub(super) fn flag(&mut self, name: &str, faults: &mut Faults) -> bool {
+        match self.one(name).as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => {
+                faults.parameter(name, "must be true or false");
+                false
+            }
+        }
+    }
+
+    /// A repeatable name whose values are few.
+    pub(super) fn named<T>(
+        &mut self,
+        name: &str,
+        all: &[&str],
+        from_name: fn(&str) -> Option<T>,
+        faults: &mut Faults,
+    ) -> Vec<T> {
+        let given = self.all(name);
+        let found: Vec<T> = given.iter().filter_map(|value| from_name(value)).collect();
+        if found.len() < given.len() {
+            faults.parameter(name, format!("must be one of {}", all.join(", ")));
+        }
+        found
+    }
+}
+
+/// What a revision is, for a client whose isn't one.
+pub(super) const A_REVISION: &str = "must be a revision: a number from 0 to 9223372036854775807";
+
+/// A revision, in digits alone.
+pub(super) fn revision(text: &str) -> Option<Revision> {
+    number(text).and_then(Revision::new)
 }
 
 /// A number of digits alone. No sign, no blank: what `parse` takes is not all that a number may look like.
@@ -83,11 +135,9 @@ pub(super) fn number<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok().filter(|_| digits)
 }
 
-fn names(allowed: &[Parameter]) -> String {
-    if allowed.is_empty() {
-        return "none".to_owned();
-    }
-    allowed.iter().map(|parameter| parameter.name).collect::<Vec<_>>().join(", ")
+fn names(allowed: &[&[Parameter]]) -> String {
+    let names: Vec<&str> = allowed.iter().copied().flatten().map(|parameter| parameter.name).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// As forms encode (WHATWG URL, section 5.1): `+` is a blank.
@@ -110,6 +160,15 @@ fn decode_lossy(text: &str) -> String {
     percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
+/// Checks that the document describes the parameters that a call reads.
+#[cfg(test)]
+pub(super) fn described_and_read<P: utoipa::IntoParams>(read: &[Parameter]) {
+    let described: Vec<String> =
+        P::into_params(|| None).into_iter().map(|parameter| parameter.name).collect();
+    let read: Vec<&str> = read.iter().map(|parameter| parameter.name).collect();
+    assert_eq!(described, read);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +177,7 @@ mod tests {
 
     fn read(query: &str) -> (QueryString, Vec<(String, String)>) {
         let mut faults = Faults::at_most(10);
-        let read = QueryString::read(Some(query), &ALLOWED, &mut faults);
+        let read = QueryString::read(Some(query), &[&ALLOWED], &mut faults);
         let faults = faults.into_vec().into_iter().map(|fault| match fault.place {
             Place::Parameter(name) => (name, fault.detail),
             other => panic!("{other:?}"),

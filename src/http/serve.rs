@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::transport::Transport;
+
 /// How long a connection may take to send the head of its next request, the time in which it sends nothing included.
 /// What is slower is closed: half-sent heads would fill the table of open files.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -77,12 +79,11 @@ async fn connection(
     stopping: CancellationToken,
     in_flight: Arc<AtomicUsize>,
 ) {
-    // Small answers are sent at once, and not held back to be sent with others (Nagle's algorithm).
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection goes without TCP_NODELAY");
-    }
+    let transport = Transport::new(stream, stopping.clone());
+    let peer = transport.peer();
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+    let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer.clone());
         let in_flight = InFlight::new(&in_flight);
         let answer = router.call(request);
         async move {
@@ -96,7 +97,7 @@ async fn connection(
         .header_read_timeout(HEAD_TIMEOUT)
         // A client may close its side when it has sent all, and wait for the answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(transport), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

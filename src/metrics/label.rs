@@ -82,6 +82,18 @@ label!(
 );
 
 label!(
+    /// Where what is to be written waits for its turn.
+    WriteLane {
+        /// Registrations, deregistrations, maintenance.
+        Writes = "writes",
+        /// Signs of life.
+        Heartbeats = "heartbeats",
+        /// What met a row that another transaction holds.
+        Held = "held",
+    }
+);
+
+label!(
     /// Who said that a node is alive.
     HeartbeatSource {
         /// The node, or somebody for it.
@@ -118,5 +130,17 @@ label!(
         Healthy = "healthy",
         /// None came in time.
         Stale = "stale",
+    }
+);
+
+label!(
+    /// Why the server ended a watch.
+    WatchEnd {
+        /// The server stops.
+        Shutdown = "shutdown",
+        /// The client read more slowly than changes came.
+        SlowReader = "slow_reader",
+        /// What comes next is not known any more.
+        Reset = "reset",
     }
 );

@@ -75,6 +75,14 @@ pub struct Event {
     pub occurred_at: Timestamp,
 }
 
+impl Event {
+    /// Whether it is of one of these kinds; of none named: of any.
+    #[must_use]
+    pub fn is_of(&self, kinds: &[EventKind]) -> bool {
+        kinds.is_empty() || kinds.iter().any(|kind| kind.as_str() == self.kind)
+    }
+}
+
 /// Who made a change: `anonymous`, the name of a key, or the registry itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Actor(String);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::event::{Event, EventKind};
+use super::event::EventKind;
 use super::query::PageLimit;
 use super::revision::Revision;
 use super::text::ColumnText;
@@ -24,10 +24,4 @@ pub struct EventQuery {
 impl EventQuery {
     /// So many nodes can be asked for at once: each is looked up by itself.
     pub const MAX_NODE_IDS: usize = 100;
-
-    /// Whether an event of one of the nodes is of one of the kinds.
-    #[must_use]
-    pub fn is_of_kind(&self, event: &Event) -> bool {
-        self.kinds.is_empty() || self.kinds.iter().any(|kind| kind.as_str() == event.kind)
-    }
 }

@@ -55,6 +55,11 @@ impl Faults {
         }
     }
 
+    /// Adds a fault of a parameter of the query string.
+    pub fn parameter(&mut self, name: &str, detail: impl Into<String>) {
+        self.add(Place::Parameter(name.to_owned()), detail);
+    }
+
     /// Adds a fault of the body at `path`.
     pub fn at(&mut self, path: &Path<'_>, detail: impl Into<String>) {
         // The pointer is only written out for a fault that will be named.

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::catalog::Fleet;
 use super::{Registry, RegistryError};
 use crate::node::{
@@ -12,16 +14,14 @@ use crate::node::{
 };
 use crate::store::{EventPage, Seen};
 
-/// How fresh a read has to be.
+/// How fresh a read has to be. Without anything said: as this replica knows it, which is all of its own writes, and of
+/// others' what it has heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Freshness {
-    /// What this replica knows: of its own writes all, of others' what it has heard.
-    #[default]
-    Known,
-    /// With this change, at the least. It is waited for a little.
-    AtLeast(Revision),
+pub struct Freshness {
     /// As the database has it now.
-    Strong,
+    pub strong: bool,
+    /// With this change, at the least. It is waited for a little.
+    pub at_least: Revision,
 }
 
 /// So many nodes are stepped over where other requests wait: a fraction of a millisecond. What takes longer has a thread
@@ -29,7 +29,9 @@ pub enum Freshness {
 const QUICK_STEPS: u64 = 20_000;
 
 /// For so long a read waits for a revision.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before the database is asked again for a revision that it didn't have.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A page of nodes.
 #[derive(Debug, Clone)]
@@ -55,7 +57,7 @@ impl Registry {
             let value = fleet.get(id).map(|node| node.show(&horizon, self.ttl));
             return Ok(Seen { value, revision: fleet.revision(), horizon });
         }
-        let seen = self.read("get", self.store.get(id)).await?;
+        let seen = self.ask_store("get", freshness, || self.store.get(id)).await?;
         let value = seen.value.map(|record| show(&record, &seen.horizon, self.ttl));
         Ok(Seen { value, revision: seen.revision, horizon: seen.horizon })
     }
@@ -81,7 +83,7 @@ impl Registry {
             let value = Listing { nodes, more: found.more };
             return Ok(Seen { value, revision: fleet.revision(), horizon });
         }
-        let seen = self.read("discover", self.store.discover(query)).await?;
+        let seen = self.ask_store("discover", freshness, || self.store.discover(query)).await?;
         let nodes = seen.value.records.iter().map(|record| show(record, &seen.horizon, self.ttl)).collect();
         let value = Listing { nodes, more: seen.value.more };
         Ok(Seen { value, revision: seen.revision, horizon: seen.horizon })
@@ -108,17 +110,43 @@ impl Registry {
 
     /// The fleet, if it is loaded and fresh enough. `None`: the store has to be asked.
     async fn fleet(&self, freshness: Freshness) -> Result<Option<Arc<Fleet>>, RegistryError> {
-        match freshness {
-            Freshness::Strong => Ok(None),
-            Freshness::Known => Ok(self.catalog.fleet()),
-            Freshness::AtLeast(wanted) => {
-                let mut revision = self.catalog.revision();
-                let reached = revision.wait_for(|known| known.is_none_or(|known| known >= wanted));
-                match tokio::time::timeout(PATIENCE, reached).await {
-                    Ok(_) => Ok(self.catalog.fleet()),
-                    Err(_) => Err(RegistryError::Behind),
-                }
+        if freshness.strong {
+            return Ok(None);
+        }
+        let Some(fleet) = self.catalog.fleet() else { return Ok(None) };
+        if fleet.revision() >= freshness.at_least {
+            return Ok(Some(fleet));
+        }
+        let mut revision = self.catalog.revision();
+        let reached = revision.wait_for(|known| known.is_none_or(|known| known >= freshness.at_least));
+        match tokio::time::timeout(PATIENCE, reached).await {
+            Ok(_) => Ok(self.catalog.fleet()),
+            Err(_) => Err(RegistryError::Behind),
+        }
+    }
+
+    /// Asks the store, again if what it has is not fresh enough: the database has not seen the change either, or is a
+    /// standby that lags behind.
+    async fn ask_store<T, F>(
+        &self,
+        operation: &'static str,
+        freshness: Freshness,
+        mut ask: impl FnMut() -> F,
+    ) -> Result<Seen<T>, RegistryError>
+    where
+        F: Future<Output = Result<Seen<T>, RegistryError>>,
+    {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.read(operation, ask()).await?;
+            if seen.revision >= freshness.at_least {
+                return Ok(seen);
             }
+            let again = Instant::now() + PAUSE;
+            if again > deadline {
+                return Err(RegistryError::Behind);
+            }
+            tokio::time::sleep_until(again).await;
         }
     }
 }

@@ -73,7 +73,7 @@ impl<'q> EventScan<'q> {
         for event in events {
             self.through = event.revision;
             self.scanned += 1;
-            if self.query.is_of_kind(&event) {
+            if event.is_of(&self.query.kinds) {
                 self.events.push(event);
                 if self.events.len() == self.query.limit.get() {
                     return;

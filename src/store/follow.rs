@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::StoreError;
 use crate::node::{Event, Horizon, NodeKey, NodeRecord, Revision, Timestamp};
@@ -13,11 +14,26 @@ use crate::node::{Event, Horizon, NodeKey, NodeRecord, Revision, Timestamp};
 pub struct Position {
     /// All events up to this one.
     pub revision: Revision,
-    /// The batches of signs of life that have been read already, of those that are young enough to have others commit
-    /// beside them: their numbers are not in the order of commits.
-    pub(in crate::store) signs_read: Vec<i64>,
-    /// All batches up to this one have been read, or are too old to be waited for.
-    pub(in crate::store) signs_after: i64,
+    /// Which signs of life have been read. They have numbers of their own, which are not in the order of commits.
+    pub(in crate::store) journal: JournalPosition,
+}
+
+/// How far a replica has read the journal of signs of life.
+#[derive(Debug, Clone, Default)]
+pub(in crate::store) struct JournalPosition {
+    /// No row above this one has been read.
+    pub(in crate::store) through: i64,
+    /// Those up to there that have not been seen, since when they are missed, in the order of their numbers. Their
+    /// transactions may still commit.
+    pub(in crate::store) missing: Vec<(i64, Instant)>,
+}
+
+impl Position {
+    /// The same, but with all events up to this one read, at the least.
+    #[must_use]
+    pub fn at_least(self, revision: Revision) -> Self {
+        Self { revision: self.revision.max(revision), ..self }
+    }
 }
 
 /// What a replica has after it has read the whole table.

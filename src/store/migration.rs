@@ -16,7 +16,7 @@ pub struct Migration {
 }
 
 /// For PostgreSQL.
-pub const POSTGRES: [Migration; 3] = [
+pub const POSTGRES: [Migration; 4] = [
     Migration {
         version: 1,
         name: "node_registrations",
@@ -28,6 +28,11 @@ pub const POSTGRES: [Migration; 3] = [
         sql: include_str!("../../migrations/postgres/0002_revisions_and_events.sql"),
     },
     Migration { version: 3, name: "health", sql: include_str!("../../migrations/postgres/0003_health.sql") },
+    Migration {
+        version: 4,
+        name: "signs_of_life",
+        sql: include_str!("../../migrations/postgres/0004_signs_of_life.sql"),
+    },
 ];
 
 /// For SQLite.

@@ -170,7 +170,7 @@ async fn the_script_by_hand_makes_a_database_that_is_served() {
 /// What serving needs, as the documentation says it.
 const RIGHTS: [&str; 5] = [
     "SELECT, INSERT, UPDATE, DELETE ON node_registrations",
-    "SELECT, INSERT, DELETE ON node_events",
+    "SELECT, INSERT, DELETE ON node_events, onex_registry_signs",
     "USAGE ON SEQUENCE node_events_revision_seq",
     "SELECT, INSERT, UPDATE ON onex_registry_state, onex_registry_leases",
     "SELECT, INSERT, UPDATE, DELETE ON onex_registry_node_health",
@@ -218,6 +218,7 @@ async fn every_right_that_is_missing_is_named() {
         ("UPDATE ON onex_registry_state", "UPDATE on onex_registry_state"),
         ("UPDATE ON onex_registry_leases", "UPDATE on onex_registry_leases"),
         ("DELETE ON onex_registry_node_health", "DELETE on onex_registry_node_health"),
+        ("DELETE ON onex_registry_signs", "DELETE on onex_registry_signs"),
         ("USAGE ON SEQUENCE node_events_revision_seq", "USAGE on sequence node_events_revision_seq"),
         (
             "EXECUTE ON FUNCTION onex_registry_lock_revisions()",

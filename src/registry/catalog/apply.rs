@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::changes::Change;
 use super::fleet::Fleet;
 use super::node::Node;
-use crate::node::{Event, Horizon, NodeKey, NodeRecord, Revision, Timestamp};
+use crate::node::{Event, Horizon, NodeKey, NodeRecord, Revision, ShownRecord, Timestamp};
 use crate::store::{Followed, Recorded};
 
 /// A sign of life may be heard of before the registration, by the transaction that took it, and be younger than what that
@@ -29,8 +29,8 @@ const MAX_EARLY: usize = 65_536;
 /// What a batch of ours has left behind of a node.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// It is registered so.
-    Present(NodeRecord),
+    /// It is registered so, and shown so.
+    Present(NodeRecord, Arc<ShownRecord>),
     /// It is gone, by the event with this number.
     Gone(NodeKey, Revision),
 }
@@ -71,7 +71,7 @@ impl<'a> Applying<'a> {
         let known = self.fleet.revision;
         for outcome in outcomes {
             match outcome {
-                Outcome::Present(record) => {
+                Outcome::Present(record, _) => {
                     // What isn't there, and is not newer than all that we know, was removed since.
                     let may_be_new = record.revision > known
                         && self.newest_removal(&record.node_id) < Some(record.revision);
@@ -228,6 +228,21 @@ pub(super) fn judge_by(fleet: &mut Fleet, horizon: Horizon) -> bool {
 }
 
 impl Ahead {
+    /// Whether nothing is known of a node that the fleet doesn't show yet.
+    pub(super) fn is_settled(&self, id: &NodeKey) -> bool {
+        !self.removed.contains_key(id)
+            && !self
+                .waiting
+                .values()
+                .flat_map(|batch| &batch.changes)
+                .any(|change| change.event.node_id == *id)
+    }
+
+    /// Whether a batch of ours waits for changes that others made before it.
+    pub(super) fn has_gap(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     fn wait(&mut self, last: Revision, batch: Waiting) {
         self.waiting_changes += batch.changes.len();
         self.waiting.insert(last, batch);

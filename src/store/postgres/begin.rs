@@ -11,6 +11,18 @@
 pub(super) const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
     SET LOCAL statement_timeout = '10s'; SET LOCAL jit = off";
 
+/// To read on from where one is: few rows of large tables, again and again. There is an index for each of the statements,
+/// in the order that is asked for; without statistics, PostgreSQL would guess that most of the rows are wanted.
+pub(super) const FOLLOW: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+    SET LOCAL statement_timeout = '10s'; SET LOCAL jit = off; SET LOCAL enable_seqscan = off; \
+    SET LOCAL enable_bitmapscan = off";
+
+/// To read whole tables, as slowly as the machine does it. Each row of one has its match in the other: without
+/// statistics, PostgreSQL might look them up one by one.
+pub(super) const LOAD: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+    SET LOCAL statement_timeout = '10min'; SET LOCAL jit = off; SET LOCAL enable_nestloop = off; \
+    SET LOCAL work_mem = '32MB'";
+
 /// To write. READ COMMITTED, because a statement must see what was committed while an earlier one waited for a lock.
 /// The triggers leave the events of these transactions to us.
 pub(super) const WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \

@@ -71,7 +71,7 @@ async fn fetch(
     statement.fetch_all(&mut **tx).await?.iter().map(event).collect()
 }
 
-fn event(row: &PgRow) -> Result<Event, sqlx::Error> {
+pub(super) fn event(row: &PgRow) -> Result<Event, sqlx::Error> {
     let node_id: String = row.try_get("node_id")?;
     Ok(Event {
         revision: decode::revision(row, "revision")?,

@@ -18,6 +18,7 @@ mod write;
 pub mod migrate;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,9 +29,9 @@ use tokio::sync::Semaphore;
 
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::{
-    Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, Loaded,
-    Maintained, MaintenanceWrite, Page, Position, Pruned, RegisterWrite, Registered, Seen, Store, StoreError,
-    Swept, Unrecorded, Written,
+    Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, IfHeld,
+    Loaded, Maintained, MaintenanceWrite, Page, Position, Pruned, RegisterWrite, Registered, Seen, Store,
+    StoreError, Swept, Unrecorded, Written,
 };
 use crate::node::{DiscoveryQuery, Event, EventQuery, Horizon, NodeKey, NodeRecord, Revision, Summary, Ttl};
 
@@ -52,6 +53,10 @@ pub struct PostgresStore {
     turns: Arc<Semaphore>,
     /// How long a node counts as alive after a sign of life, unless it says otherwise.
     ttl: Ttl,
+    /// Who wrote a row of `onex_registry_signs`: whoever follows them passes over his own.
+    replica: Arc<str>,
+    /// Whether a connection here is a session there, and not one of a pooler's that changes hands: seen by [`Hints`].
+    sessions: Arc<AtomicBool>,
 }
 
 impl PostgresStore {
@@ -70,7 +75,13 @@ impl PostgresStore {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
         let turns = usize::try_from(max_connections / 2).unwrap_or(1).max(1);
-        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl })
+        let replica = uuid::Uuid::new_v4().to_string().into();
+        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl, replica, sessions: Arc::default() })
+    }
+
+    /// Whether statements may be named: they are kept in the session, and planned once.
+    fn has_sessions(&self) -> bool {
+        self.sessions.load(Ordering::Relaxed)
     }
 
     /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.
@@ -85,6 +96,11 @@ impl PostgresStore {
     /// All that is missing.
     pub async fn preflight(&self) -> Result<(), NotReady> {
         preflight::check(&self.pool).await
+    }
+
+    /// The turns of those that wait for a row; nobody waits without.
+    fn turns(&self, if_held: IfHeld) -> Option<&Semaphore> {
+        (if_held == IfHeld::Wait).then_some(&*self.turns)
     }
 
     /// Applies the migrations that the database hasn't had yet, and returns their versions.
@@ -108,20 +124,20 @@ fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn register(&self, batch: &[RegisterWrite]) -> Written<Registered> {
-        write::register(&self.pool, &self.turns, batch, self.ttl).await
+    async fn register(&self, batch: &[RegisterWrite], if_held: IfHeld) -> Written<Registered> {
+        write::register(self, batch, if_held).await
     }
 
-    async fn deregister(&self, batch: &[DeregisterWrite]) -> Written<Deregistered> {
-        write::deregister(&self.pool, &self.turns, batch).await
+    async fn deregister(&self, batch: &[DeregisterWrite], if_held: IfHeld) -> Written<Deregistered> {
+        write::deregister(self, batch, if_held).await
     }
 
-    async fn heartbeat(&self, ids: &[NodeKey]) -> Vec<Result<Heartbeat, StoreError>> {
-        write::heartbeat(&self.pool, &self.turns, ids, self.ttl).await
+    async fn heartbeat(&self, ids: &[NodeKey], if_held: IfHeld) -> Vec<Result<Heartbeat, StoreError>> {
+        write::heartbeat(self, ids, if_held).await
     }
 
-    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Written<Maintained> {
-        write::set_maintenance(&self.pool, &self.turns, batch, self.ttl).await
+    async fn set_maintenance(&self, batch: &[MaintenanceWrite], if_held: IfHeld) -> Written<Maintained> {
+        write::set_maintenance(self, batch, if_held).await
     }
 
     async fn load(&self, take: &mut (dyn FnMut(NodeRecord) + Send)) -> Result<Loaded, StoreError> {
@@ -186,7 +202,8 @@ impl Store for PostgresStore {
     }
 
     async fn forget_the_gone(&self, leader: &ReplicaId) -> Result<(), StoreError> {
-        health::forget_the_gone(&self.pool, leader).await
+        health::forget_the_gone(&self.pool, leader).await?;
+        follow::forget(&self.pool, leader).await
     }
 
     async fn expire(

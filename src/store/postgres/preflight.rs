@@ -56,7 +56,10 @@ SELECT CASE WHEN to_regclass(need.relation) IS NULL THEN format('table %s is mis
                ('onex_registry_node_health', 'node_id', 'character varying'),
                ('onex_registry_node_health', 'registered_at', 'timestamp with time zone'),
                ('onex_registry_node_health', 'status', 'text'),
-               ('onex_registry_node_health', 'since', 'timestamp with time zone'))
+               ('onex_registry_node_health', 'since', 'timestamp with time zone'),
+               ('onex_registry_signs', 'id', 'bigint'), ('onex_registry_signs', 'at', 'timestamp with time zone'),
+               ('onex_registry_signs', 'replica', 'text'), ('onex_registry_signs', 'alive', 'text[]'),
+               ('onex_registry_signs', 'renewed', 'text[]'))
        AS need (relation, attribute, type)
   LEFT JOIN pg_attribute a ON a.attrelid = to_regclass(need.relation) AND a.attname = need.attribute
                           AND NOT a.attisdropped
@@ -79,7 +82,8 @@ SELECT format('the right to %s on %s is missing', need.privilege, need.relation)
                ('onex_registry_state', 'UPDATE'), ('onex_registry_leases', 'SELECT'),
                ('onex_registry_leases', 'INSERT'), ('onex_registry_leases', 'UPDATE'),
                ('onex_registry_node_health', 'SELECT'), ('onex_registry_node_health', 'INSERT'),
-               ('onex_registry_node_health', 'UPDATE'), ('onex_registry_node_health', 'DELETE'))
+               ('onex_registry_node_health', 'UPDATE'), ('onex_registry_node_health', 'DELETE'),
+               ('onex_registry_signs', 'SELECT'), ('onex_registry_signs', 'INSERT'), ('onex_registry_signs', 'DELETE'))
        AS need (relation, privilege)
  WHERE NOT has_table_privilege(to_regclass(need.relation)::oid, need.privilege)
 UNION ALL

@@ -9,7 +9,7 @@ use crate::store::clock::Clock;
 use crate::store::event_page::{Chunk, EventPage, EventScan, LogEnds};
 use crate::store::{Seen, StoreError};
 
-const SCAN: &str = "SELECT * FROM node_events WHERE revision > ?1 ORDER BY revision LIMIT ?2";
+pub(super) const SCAN: &str = "SELECT * FROM node_events WHERE revision > ?1 ORDER BY revision LIMIT ?2";
 
 /// By name, so that no other index is ever taken for better.
 const SCAN_NODE: &str = "
@@ -76,7 +76,7 @@ async fn fetch(
     Ok(events)
 }
 
-fn event(row: &SqliteRow) -> Result<Event, sqlx::Error> {
+pub(super) fn event(row: &SqliteRow) -> Result<Event, sqlx::Error> {
     let node_id: String = row.try_get("node_id")?;
     Ok(Event {
         revision: Revision::new(row.try_get("revision")?).ok_or_else(|| broken("a negative revision"))?,

@@ -1,43 +1,180 @@
-//! How a replica keeps up with the table.
+//! How the one server keeps up with its file. All signs of life go through it, so there is no journal of them.
 
-use super::SqliteStore;
-use crate::node::{Event, NodeKey, NodeRecord};
-use crate::store::health::ReplicaId;
-use crate::store::{Digest, Followed, Hints, Loaded, Position, Seen, StoreError, Unrecorded};
+use futures_util::TryStreamExt as _;
+use sqlx::{Connection as _, Sqlite, Transaction};
+
+use super::events::{SCAN, event};
+use super::write::Turn;
+use super::{SqliteStore, availability, keep_if_sound, read, record, retention};
+use crate::node::{Actor, Event, EventKind, Horizon, Json, NodeKey, NodeRecord, Origin, Revision};
+use crate::store::follow::JournalPosition;
+use crate::store::news::{MOST_EVENTS, News};
+use crate::store::{Digest, Followed, Loaded, Position, Seen, StoreError, Unrecorded, digest};
+
+const LOAD: &str = "
+SELECT n.*, COALESCE((SELECT max(e.revision) FROM node_events e
+                       WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')), 0)
+            AS revision
+  FROM node_registrations n";
+
+const RECORDS: &str = "
+SELECT n.*, COALESCE((SELECT max(e.revision) FROM node_events e
+                       WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')), 0)
+            AS revision
+  FROM node_registrations n WHERE n.node_id IN (SELECT value FROM json_each(?1))";
+
+/// Whether a difference is still there: no event has told of the node since, and it is there or not, as the difference
+/// has it. What told of a node that is gone may have been deleted with the other old events.
+const STILL: &str = "
+SELECT CASE ?2 WHEN 'deregistered' THEN there = 0 AND told <= ?3 AND gone <= ?3
+               WHEN 'updated' THEN there AND told = ?3 AND gone <= ?3
+               ELSE there AND told = ?3 END
+  FROM (SELECT EXISTS (SELECT 1 FROM node_registrations WHERE node_id = ?1) AS there,
+               COALESCE((SELECT max(revision) FROM node_events
+                          WHERE node_id = ?1 AND kind IN ('registered', 'updated', 'maintenance')), 0) AS told,
+               COALESCE((SELECT max(revision) FROM node_events
+                          WHERE node_id = ?1 AND revision > ?3 AND kind IN ('deregistered', 'expired')), 0) AS gone)";
+
+/// What an update that nobody saw may have changed.
+const COLUMNS: [&str; 7] =
+    ["node_type", "node_version", "capabilities", "endpoints", "metadata", "health_endpoint", "ttl_seconds"];
+
+/// What each of these does, in one snapshot: a transaction is one.
+macro_rules! in_snapshot {
+    ($store:expr, |$tx:ident| $work:expr) => {{
+        let mut connection = $store.readers.acquire().await?;
+        let attempt = async {
+            let mut $tx = connection.begin().await?;
+            let done = $work;
+            $tx.commit().await?;
+            Ok::<_, sqlx::Error>(done)
+        };
+        let result = attempt.await;
+        keep_if_sound(connection, &result).await;
+        result
+    }};
+}
 
 pub(super) async fn load(
-    _store: &SqliteStore,
-    _take: &mut (dyn FnMut(NodeRecord) + Send),
+    store: &SqliteStore,
+    take: &mut (dyn FnMut(NodeRecord) + Send),
 ) -> Result<Loaded, StoreError> {
-    Err(StoreError::Interrupted)
-}
-
-pub(super) async fn follow(_store: &SqliteStore, _position: &Position) -> Result<Followed, StoreError> {
-    Err(StoreError::Interrupted)
-}
-
-pub(super) async fn hints(_store: &SqliteStore) -> Result<Option<Box<dyn Hints>>, StoreError> {
-    Err(StoreError::Interrupted)
+    let seen = read_all(store, take).await?;
+    let position = Position { revision: seen.revision, ..Position::default() };
+    Ok(Loaded { position, horizon: seen.horizon })
 }
 
 pub(super) async fn digests(
-    _store: &SqliteStore,
-    _take: &mut (dyn FnMut(NodeKey, Digest) + Send),
+    store: &SqliteStore,
+    take: &mut (dyn FnMut(NodeKey, Digest) + Send),
 ) -> Result<Seen<()>, StoreError> {
-    Err(StoreError::Interrupted)
+    let mut take = |record: NodeRecord| {
+        let digest = Digest {
+            revision: record.revision,
+            columns: digest::of_columns(&record),
+            last_heartbeat: record.last_heartbeat,
+            registered_at: record.registered_at,
+            updated_at: record.updated_at,
+        };
+        take(record.node_id, digest);
+    };
+    read_all(store, &mut take).await
+}
+
+async fn read_all(
+    store: &SqliteStore,
+    take: &mut (dyn FnMut(NodeRecord) + Send),
+) -> Result<Seen<()>, StoreError> {
+    let done = in_snapshot!(store, |tx| {
+        let (revision, horizon) = horizon(store, &mut tx).await?;
+        // One by one, as they come: the table may be larger than what we want to hold twice.
+        let mut rows = sqlx::query(LOAD).fetch(&mut *tx);
+        while let Some(row) = rows.try_next().await? {
+            take(record(&row)?);
+        }
+        drop(rows);
+        Seen { value: (), revision, horizon }
+    });
+    Ok(done?)
 }
 
 pub(super) async fn records(
-    _store: &SqliteStore,
-    _ids: &[NodeKey],
+    store: &SqliteStore,
+    ids: &[NodeKey],
 ) -> Result<Seen<Vec<NodeRecord>>, StoreError> {
-    Err(StoreError::Interrupted)
+    let done = in_snapshot!(store, |tx| {
+        let (revision, horizon) = horizon(store, &mut tx).await?;
+        let value = fetch(&mut tx, ids).await?;
+        Seen { value, revision, horizon }
+    });
+    Ok(done?)
 }
 
-pub(super) async fn repair(
-    _store: &SqliteStore,
-    _leader: &ReplicaId,
-    _changed: &[Unrecorded],
-) -> Result<Option<Vec<Event>>, StoreError> {
-    Err(StoreError::Interrupted)
+pub(super) async fn follow(store: &SqliteStore, position: &Position) -> Result<Followed, StoreError> {
+    let done = in_snapshot!(store, |tx| {
+        let (newest, horizon) = horizon(store, &mut tx).await?;
+        let kept_after = retention::pruned_through(&mut tx).await?;
+        if !(kept_after..=newest).contains(&position.revision) {
+            // What is gone is no failure of the connection.
+            Err(StoreError::EventsGone { kept_after, newest })
+        } else if position.revision == newest {
+            Ok((newest, horizon, News::none()))
+        } else {
+            Ok((newest, horizon, news(&mut tx, position.revision).await?))
+        }
+    });
+    let (newest, horizon, news) = done??;
+    Ok(news.finish(newest, horizon, Vec::new(), JournalPosition::default()))
+}
+
+async fn news(tx: &mut Transaction<'_, Sqlite>, after: Revision) -> Result<News, sqlx::Error> {
+    let limit = i64::try_from(MOST_EVENTS).unwrap_or(i64::MAX);
+    let rows = sqlx::query(SCAN).bind(after.get()).bind(limit).fetch_all(&mut **tx).await?;
+    let mut news = News::of(rows.iter().map(event).collect::<Result<_, _>>()?);
+    while let Some(ids) = news.next() {
+        let records = fetch(tx, ids).await?;
+        news.take(records);
+    }
+    Ok(news)
+}
+
+/// What a snapshot is as of, and what status is judged by in it.
+async fn horizon(
+    store: &SqliteStore,
+    tx: &mut Transaction<'_, Sqlite>,
+) -> Result<(Revision, Horizon), sqlx::Error> {
+    // Before the snapshot, which begins with the first statement: signs of life until then are in it.
+    let now = store.clock.now();
+    let revision = read::horizon(tx).await?;
+    Ok((revision, availability(tx).await?.horizon(now, store.ttl)))
+}
+
+async fn fetch(tx: &mut Transaction<'_, Sqlite>, ids: &[NodeKey]) -> Result<Vec<NodeRecord>, sqlx::Error> {
+    let ids = Json::Array(ids.iter().map(|id| Json::String(id.as_str().to_owned())).collect());
+    sqlx::query(RECORDS).bind(ids.to_string()).fetch_all(&mut **tx).await?.iter().map(record).collect()
+}
+
+/// Records the differences that are still there.
+pub(super) async fn repair(store: &SqliteStore, changed: &[Unrecorded]) -> Result<Vec<Event>, StoreError> {
+    let mut connection = store.writer.acquire().await?;
+    let attempt = async {
+        let mut turn = Turn::begin(&mut connection, &*store.clock, store.ttl).await?;
+        let origin = Origin { actor: Actor::registry(), correlation_id: None };
+        for Unrecorded { node_id, kind, revision } in changed {
+            let still: bool = sqlx::query_scalar(STILL)
+                .bind(node_id.as_str())
+                .bind(kind.as_str())
+                .bind(revision.get())
+                .fetch_one(&mut *turn.tx)
+                .await?;
+            if still {
+                let columns: &[&str] = if *kind == EventKind::Updated { &COLUMNS } else { &[] };
+                turn.record(node_id.as_str(), *kind, columns, &origin).await?;
+            }
+        }
+        Ok::<_, StoreError>(turn.commit().await?)
+    };
+    let result = attempt.await;
+    keep_if_sound(connection, &result).await;
+    Ok(result?.map_or_else(Vec::new, |recorded| recorded.events))
 }

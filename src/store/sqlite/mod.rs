@@ -6,6 +6,7 @@
 mod events;
 mod follow;
 mod health;
+mod hints;
 mod read;
 mod retention;
 mod summary;
@@ -26,13 +27,14 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Row as _, Sqlite};
 
+use self::hints::Bell;
 use super::clock::Clock;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::migration::{Migration, SQLITE};
 use super::{
-    Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, Loaded,
-    Maintained, MaintenanceWrite, Page, Position, Pruned, RegisterWrite, Registered, Seen, Store, StoreError,
-    Swept, Unrecorded, Written,
+    Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, IfHeld,
+    Loaded, Maintained, MaintenanceWrite, Page, Position, Pruned, RegisterWrite, Registered, Seen, Store,
+    StoreError, Swept, Unrecorded, Written,
 };
 use crate::node::{
     Availability, DiscoveryQuery, Event, EventQuery, Horizon, JsonText, NodeKey, NodeRecord, Outage,
@@ -55,6 +57,8 @@ pub struct SqliteStore {
     /// How long a node counts as alive after a sign of life, unless it says otherwise.
     ttl: Ttl,
     path: PathBuf,
+    /// Tells of what is committed without being returned to the caller.
+    bell: Bell,
     /// Held as long as the store lives. The operating system lets go of it when the process ends, however it ends.
     _lock: File,
 }
@@ -120,7 +124,7 @@ impl SqliteStore {
         migrate(&writer, &path).await?;
         let readers = options.create_if_missing(false).pragma("query_only", "on");
         let readers = pool(READERS).connect_with(readers).await.map_err(database)?;
-        Ok(Self { writer, readers, clock, ttl, path, _lock: lock })
+        Ok(Self { writer, readers, clock, ttl, path, bell: Bell::new(), _lock: lock })
     }
 
     /// Where the data lies.
@@ -169,19 +173,19 @@ async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn register(&self, batch: &[RegisterWrite]) -> Written<Registered> {
+    async fn register(&self, batch: &[RegisterWrite], _: IfHeld) -> Written<Registered> {
         write::register(&self.writer, batch, &*self.clock, self.ttl).await
     }
 
-    async fn deregister(&self, batch: &[DeregisterWrite]) -> Written<Deregistered> {
+    async fn deregister(&self, batch: &[DeregisterWrite], _: IfHeld) -> Written<Deregistered> {
         write::deregister(&self.writer, batch, &*self.clock, self.ttl).await
     }
 
-    async fn heartbeat(&self, ids: &[NodeKey]) -> Vec<Result<Heartbeat, StoreError>> {
+    async fn heartbeat(&self, ids: &[NodeKey], _: IfHeld) -> Vec<Result<Heartbeat, StoreError>> {
         write::heartbeat(&self.writer, ids, &*self.clock, self.ttl).await
     }
 
-    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Written<Maintained> {
+    async fn set_maintenance(&self, batch: &[MaintenanceWrite], _: IfHeld) -> Written<Maintained> {
         write::set_maintenance(&self.writer, batch, &*self.clock, self.ttl).await
     }
 
@@ -194,7 +198,7 @@ impl Store for SqliteStore {
     }
 
     async fn hints(&self) -> Result<Option<Box<dyn Hints>>, StoreError> {
-        follow::hints(self).await
+        Ok(Some(Box::new(self.bell.listen())))
     }
 
     async fn digests(&self, take: &mut (dyn FnMut(NodeKey, Digest) + Send)) -> Result<Seen<()>, StoreError> {
@@ -205,12 +209,12 @@ impl Store for SqliteStore {
         follow::records(self, ids).await
     }
 
-    async fn repair(
-        &self,
-        leader: &ReplicaId,
-        changed: &[Unrecorded],
-    ) -> Result<Option<Vec<Event>>, StoreError> {
-        follow::repair(self, leader, changed).await
+    async fn repair(&self, _: &ReplicaId, changed: &[Unrecorded]) -> Result<Option<Vec<Event>>, StoreError> {
+        let recorded = follow::repair(self, changed).await?;
+        if !recorded.is_empty() {
+            self.bell.ring();
+        }
+        Ok(Some(recorded))
     }
 
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {
@@ -239,7 +243,11 @@ impl Store for SqliteStore {
     }
 
     async fn announce(&self, _: &ReplicaId, changes: &[LifeChange]) -> Result<Vec<LifeChange>, StoreError> {
-        health::announce(&self.writer, changes, &*self.clock).await
+        let told = health::announce(&self.writer, changes, &*self.clock).await?;
+        if !told.is_empty() {
+            self.bell.ring();
+        }
+        Ok(told)
     }
 
     async fn forget_the_gone(&self, _: &ReplicaId) -> Result<(), StoreError> {
@@ -254,7 +262,12 @@ impl Store for SqliteStore {
         rules: &Rules,
     ) -> Vec<Result<bool, StoreError>> {
         match health::expire(&self.writer, overdue, horizon, rules, &*self.clock, self.ttl).await {
-            Ok(gone) => gone.into_iter().map(Ok).collect(),
+            Ok(gone) => {
+                if gone.contains(&true) {
+                    self.bell.ring();
+                }
+                gone.into_iter().map(Ok).collect()
+            }
             Err(error) => overdue.iter().map(|_| Err(error.clone())).collect(),
         }
     }
@@ -272,7 +285,11 @@ impl Store for SqliteStore {
     }
 
     async fn prune_events(&self, _: &ReplicaId, retention: Duration) -> Result<Option<Pruned>, StoreError> {
-        Ok(Some(retention::prune(&self.writer, retention, &*self.clock).await?))
+        let pruned = retention::prune(&self.writer, retention, &*self.clock).await?;
+        if pruned.deleted > 0 {
+            self.bell.ring();
+        }
+        Ok(Some(pruned))
     }
 
     async fn sweep_events(&self, _: &ReplicaId, after: Revision) -> Result<Option<Swept>, StoreError> {
@@ -379,7 +396,7 @@ mod tests {
         sqlx::query("PRAGMA max_page_count = 60").execute(&store.writer).await.unwrap();
         let mut stored = 0;
         let refused = loop {
-            let mut results = store.register(&[large(&format!("n{stored}"))]).await.results;
+            let mut results = store.register(&[large(&format!("n{stored}"))], IfHeld::Wait).await.results;
             match results.pop().unwrap() {
                 Ok(_) => stored += 1,
                 Err(error) => break error,
@@ -388,7 +405,7 @@ mod tests {
         assert!(stored > 0 && matches!(refused, StoreError::Full(_)), "{stored} {refused:?}");
         // The connection that was full is gone, and its limit with it.
         for _ in 0..3 {
-            assert!(store.register(&[large("after")]).await.results.pop().unwrap().is_ok());
+            assert!(store.register(&[large("after")], IfHeld::Wait).await.results.pop().unwrap().is_ok());
         }
         let query =
             DiscoveryQuery { limit: crate::node::PageLimit::new(1_000).unwrap(), ..Default::default() };

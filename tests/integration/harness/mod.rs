@@ -3,10 +3,13 @@
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod endpoints;
+pub(crate) mod pooler;
 pub(crate) mod process;
 pub(crate) mod raw;
+mod reading;
 pub(crate) mod server;
 pub(crate) mod sql;
+pub(crate) mod watching;
 
 pub(crate) use database::TestDatabase;
 pub(crate) use server::{Answer, Backend, TestServer, encoded, ids_of, node, places_of};

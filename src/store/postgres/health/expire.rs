@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use sqlx::postgres::PgPool;
-use tokio::sync::Semaphore;
 
 use super::leads;
 use crate::node::{Actor, EventKind, Horizon, NodeKey, Origin, Ttl};
@@ -12,7 +11,7 @@ use crate::store::StoreError;
 use crate::store::health::{ReplicaId, Rules};
 use crate::store::postgres::begin;
 use crate::store::postgres::decode::PgTimestamp;
-use crate::store::postgres::write::batch::{Batch, Patience, Step, Undone, run};
+use crate::store::postgres::write::batch::{Batch, Committed, Patience, Step, Undone, run};
 use crate::store::postgres::write::{Events, lock, record};
 
 /// The condition of the census, on the row as it is now: whoever gave a sign of life meanwhile, to any replica, or is
@@ -52,19 +51,19 @@ pub(in crate::store::postgres) async fn expire(
     };
     let probing = rules.probing;
     let batch = Expiring { pool, leader, overdue, horizon, expire_after, probing, server_ttl };
-    // Nobody goes a side way, so nobody takes a turn.
-    run(&batch, overdue.len(), &Semaphore::new(1)).await
+    run(&batch, overdue.len(), None).await.results
 }
 
 #[async_trait]
 impl Batch for Expiring<'_> {
     type Done = bool;
 
-    async fn attempt(&self, items: &[usize], _: Patience) -> Result<Vec<Step<bool>>, Undone> {
+    async fn attempt(&self, items: &[usize], _: Patience) -> Result<Committed<bool>, Undone> {
         let ids: Vec<&str> = items.iter().map(|item| self.overdue[*item].as_str()).collect();
         let mut tx = self.pool.begin_with(begin::WRITE).await?;
         if !leads(&mut tx, self.leader).await? {
-            return Ok(ids.iter().map(|_| Step::Done(Ok(false))).collect());
+            let steps = ids.iter().map(|_| Step::Done(Ok(false))).collect();
+            return Ok(Committed { steps, recorded: None });
         }
         let free = lock::to_delete(&mut tx, &ids, Patience::None).await?;
         let free: Vec<&str> = free.iter().map(String::as_str).collect();
@@ -84,8 +83,9 @@ impl Batch for Expiring<'_> {
         for id in ids.iter().filter(|id| gone.contains(**id)) {
             events.add(id, EventKind::Expired, "", &origin);
         }
-        record(&mut tx, &events).await?;
+        let recorded = record(&mut tx, &events).await?;
         tx.commit().await?;
-        Ok(ids.iter().map(|id| Step::Done(Ok(gone.contains(*id)))).collect())
+        let steps = ids.iter().map(|id| Step::Done(Ok(gone.contains(*id)))).collect();
+        Ok(Committed { steps, recorded })
     }
 }

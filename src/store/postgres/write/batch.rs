@@ -13,7 +13,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::store::StoreError;
+use crate::store::{Recorded, StoreError, Written};
 
 /// How long a write waits for a row that another transaction holds, before it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,6 +31,14 @@ pub(in crate::store::postgres) enum Step<T> {
     Done(Result<T, StoreError>),
     /// Another transaction holds its row; nothing was done for it.
     Contended,
+}
+
+/// A transaction that was committed.
+pub(in crate::store::postgres) struct Committed<T> {
+    /// What became of the items, in their order.
+    pub(in crate::store::postgres) steps: Vec<Step<T>>,
+    /// What it has added to the log.
+    pub(in crate::store::postgres) recorded: Option<Recorded>,
 }
 
 /// Why a transaction was rolled back.
@@ -74,15 +82,16 @@ pub(in crate::store::postgres) enum Patience {
 pub(in crate::store::postgres) trait Batch: Sync {
     type Done: Send;
 
-    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<Self::Done>>, Undone>;
+    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Committed<Self::Done>, Undone>;
 }
 
+/// Without turns to take, nobody goes a side way: those whose rows are held come back.
 pub(in crate::store::postgres) async fn run<B: Batch>(
     batch: &B,
     length: usize,
-    turns: &Semaphore,
-) -> Vec<Result<B::Done, StoreError>> {
-    let mut results: Vec<Option<Result<B::Done, StoreError>>> = (0..length).map(|_| None).collect();
+    turns: Option<&Semaphore>,
+) -> Written<B::Done> {
+    let mut progress = Progress::of(length);
     // Those whose rows were skipped, and those that could only be waited for in vain.
     let (mut skipped, mut contended) = (Vec::new(), Vec::new());
     let mut races = 0;
@@ -91,20 +100,13 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
         if length == 0 { Vec::new() } else { vec![((0..length).collect::<Vec<_>>(), Patience::None)] };
     while let Some((part, patience)) = parts.pop() {
         match batch.attempt(&part, patience).await {
-            Ok(steps) => {
-                for (item, step) in part.iter().zip(steps) {
-                    match step {
-                        Step::Done(result) => results[*item] = Some(result),
-                        Step::Contended => skipped.push(*item),
-                    }
-                }
-            }
+            Ok(committed) => skipped.extend(progress.take(part, committed)),
             Err(Undone::Raced) if races < MAX_RACES => {
                 races += 1;
                 parts.push((part, patience));
             }
             Err(Undone::Raced) => contended.extend(part),
-            Err(Undone::Stalled) => return give_up(results, &StoreError::Contended),
+            Err(Undone::Stalled) => return progress.give_up(&StoreError::Contended),
             Err(Undone::Failed(error)) => {
                 let error = StoreError::from(error);
                 // What the database says can be about one row even if we can't tell: row-level security speaks of
@@ -120,64 +122,86 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
                 } else if matches!(error, StoreError::Contended) {
                     contended.extend(part);
                 } else if matches!(error, StoreError::Unavailable(_) | StoreError::Full(_)) {
-                    return give_up(results, &error);
+                    return progress.give_up(&error);
                 } else {
                     for item in part {
-                        results[item] = Some(Err(error.clone()));
+                        progress.results[item] = Some(Err(error.clone()));
                     }
                 }
             }
         }
     }
+    let Some(turns) = turns else { return progress.give_up(&StoreError::Held) };
     let deadline = Instant::now() + PATIENCE;
-    match together(batch, skipped, &mut results, deadline - PATIENCE / 2).await {
+    match together(batch, skipped, &mut progress, deadline - PATIENCE / 2).await {
         Ok(skipped) => contended.extend(skipped),
-        Err(error) => return give_up(results, &error),
+        Err(error) => return progress.give_up(&error),
     }
     let mut side_ways: FuturesUnordered<_> = contended
         .into_iter()
         .map(|item| async move { (item, wait_for(batch, item, turns, deadline).await) })
         .collect();
-    while let Some((item, result)) = side_ways.next().await {
-        results[item] = Some(result);
+    while let Some((item, (result, recorded))) = side_ways.next().await {
+        progress.results[item] = Some(result);
+        progress.recorded.extend(recorded);
     }
-    give_up(results, &StoreError::Contended)
+    progress.give_up(&StoreError::Contended)
+}
+
+/// What has become of the items so far.
+struct Progress<T> {
+    results: Vec<Option<Result<T, StoreError>>>,
+    recorded: Vec<Recorded>,
+}
+
+impl<T> Progress<T> {
+    fn of(length: usize) -> Self {
+        Self { results: (0..length).map(|_| None).collect(), recorded: Vec::new() }
+    }
+
+    /// Takes what became of some items, and gives those back whose rows another transaction holds.
+    fn take(&mut self, items: Vec<usize>, committed: Committed<T>) -> Vec<usize> {
+        self.recorded.extend(committed.recorded);
+        let mut contended = Vec::new();
+        for (item, step) in items.into_iter().zip(committed.steps) {
+            match step {
+                Step::Done(result) => self.results[item] = Some(result),
+                Step::Contended => contended.push(item),
+            }
+        }
+        contended
+    }
+
+    /// The results there are, and one error for the items that have none yet. Transactions that went beside each other
+    /// come to their end in any order.
+    fn give_up(mut self, error: &StoreError) -> Written<T> {
+        self.recorded.sort_by_key(|recorded| recorded.previous);
+        let result = |result: Option<_>| result.unwrap_or_else(|| Err(error.clone()));
+        Written { results: self.results.into_iter().map(result).collect(), recorded: self.recorded }
+    }
 }
 
 /// Many items whose rows another transaction holds, until few are left or the deadline has come. The rest is returned.
 async fn together<B: Batch>(
     batch: &B,
     mut skipped: Vec<usize>,
-    results: &mut [Option<Result<B::Done, StoreError>>],
+    progress: &mut Progress<B::Done>,
     deadline: Instant,
 ) -> Result<Vec<usize>, StoreError> {
     while skipped.len() > MANY && Instant::now() + PAUSE < deadline {
         tokio::time::sleep(PAUSE).await;
-        let steps = match batch.attempt(&skipped, Patience::None).await {
-            Ok(steps) => steps,
-            Err(Undone::Raced) => continue,
+        match batch.attempt(&skipped, Patience::None).await {
+            Ok(committed) => skipped = progress.take(skipped, committed),
+            Err(Undone::Raced) => {}
             Err(Undone::Stalled) => return Err(StoreError::Contended),
             Err(Undone::Failed(error)) => match StoreError::from(error) {
                 error @ (StoreError::Unavailable(_) | StoreError::Full(_)) => return Err(error),
                 // Which of them fails, the side way finds out.
                 _ => break,
             },
-        };
-        let mut still = Vec::new();
-        for (item, step) in skipped.into_iter().zip(steps) {
-            match step {
-                Step::Done(result) => results[item] = Some(result),
-                Step::Contended => still.push(item),
-            }
         }
-        skipped = still;
     }
     Ok(skipped)
-}
-
-/// The results there are, and one error for the items that have none yet.
-fn give_up<T>(results: Vec<Option<Result<T, StoreError>>>, error: &StoreError) -> Vec<Result<T, StoreError>> {
-    results.into_iter().map(|result| result.unwrap_or_else(|| Err(error.clone()))).collect()
 }
 
 /// One item whose row another transaction holds, until the deadline. An attempt that has begun comes to its end, so
@@ -187,23 +211,23 @@ async fn wait_for<B: Batch>(
     item: usize,
     turns: &Semaphore,
     deadline: Instant,
-) -> Result<B::Done, StoreError> {
+) -> (Result<B::Done, StoreError>, Option<Recorded>) {
     let items = [item];
     loop {
         let Ok(Ok(turn)) = tokio::time::timeout_at(deadline, turns.acquire()).await else {
-            return Err(StoreError::Contended);
+            return (Err(StoreError::Contended), None);
         };
         let error = match batch.attempt(&items, Patience::Some).await {
-            Ok(mut steps) => match steps.pop() {
-                Some(Step::Done(result)) => return result,
+            Ok(mut committed) => match committed.steps.pop() {
+                Some(Step::Done(result)) => return (result, committed.recorded),
                 _ => StoreError::Contended,
             },
-            Err(Undone::Stalled) => return Err(StoreError::Contended),
+            Err(Undone::Stalled) => return (Err(StoreError::Contended), None),
             Err(undone) => StoreError::from(undone),
         };
         drop(turn);
         if !matches!(error, StoreError::Contended) || Instant::now() + PAUSE >= deadline {
-            return Err(error);
+            return (Err(error), None);
         }
         tokio::time::sleep(PAUSE).await;
     }

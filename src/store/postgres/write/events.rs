@@ -3,15 +3,18 @@
 use sqlx::{Postgres, Row as _, Transaction};
 
 use super::batch::Undone;
-use crate::node::{EventKind, Origin, Revision};
+use crate::node::{Event, EventKind, NodeKey, Origin, Revision, Timestamp};
+use crate::store::Recorded;
+use crate::store::postgres::decode::{self, PgTimestamp};
 
 /// The advisory lock may be waited for longer than a row: whoever holds it is committing, if nobody has had his
 /// constraints checked at once (SET CONSTRAINTS) or his transaction prepared.
 const LOCK_REVISIONS: &str =
     "SELECT set_config('lock_timeout', '2s', true), onex_registry_lock_revisions()::text";
 
-/// In a statement after the one that took the lock: numbers are in the order of commits. One notification per batch;
-/// it is a hint to read the events, and no more.
+/// In a statement after the one that took the lock: numbers are in the order of commits, and whoever had one before has
+/// committed. What was numbered and rolled back is no event, so the one before is not what the sequence says. One
+/// notification per batch; it is a hint to read the events, and no more.
 const RECORD: &str = "
 WITH recorded AS (
     INSERT INTO node_events (revision, node_id, kind, changed, actor, correlation_id, occurred_at)
@@ -20,20 +23,24 @@ WITH recorded AS (
       FROM (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
                        AS u (node_id, kind, changed, actor, correlation_id, position)
              ORDER BY u.position) AS e
-    RETURNING revision
+    RETURNING revision, occurred_at
 )
-SELECT array_agg(revision ORDER BY revision) AS revisions,
+SELECT GREATEST((SELECT max(revision) FROM node_events),
+                (SELECT pruned_through FROM onex_registry_state LIMIT 1), 0) AS previous,
+       array_agg(revision ORDER BY revision) AS revisions, array_agg(occurred_at ORDER BY revision) AS times,
        pg_notify('onex_registry', max(revision)::text)::text AS notified
   FROM recorded";
 
-/// Events to record, column by column.
+/// Events to record.
 #[derive(Default)]
-pub(in crate::store::postgres) struct Events<'a> {
-    node_ids: Vec<&'a str>,
-    kinds: Vec<&'static str>,
-    changed: Vec<String>,
-    actors: Vec<&'a str>,
-    correlation_ids: Vec<Option<&'a str>>,
+pub(in crate::store::postgres) struct Events<'a>(Vec<NewEvent<'a>>);
+
+struct NewEvent<'a> {
+    node_id: &'a str,
+    kind: EventKind,
+    /// The changed columns, separated by commas.
+    changed: String,
+    origin: &'a Origin,
 }
 
 impl<'a> Events<'a> {
@@ -44,11 +51,28 @@ impl<'a> Events<'a> {
         changed: &str,
         origin: &'a Origin,
     ) {
-        self.node_ids.push(node_id);
-        self.kinds.push(kind.as_str());
-        self.changed.push(if kind == EventKind::Updated { changed.to_owned() } else { String::new() });
-        self.actors.push(origin.actor.as_str());
-        self.correlation_ids.push(origin.correlation_id.as_deref());
+        let changed = if kind == EventKind::Updated { changed.to_owned() } else { String::new() };
+        self.0.push(NewEvent { node_id, kind, changed, origin });
+    }
+
+    /// One column of all of them.
+    fn column<T>(&'a self, of: impl Fn(&'a NewEvent<'a>) -> T) -> Vec<T> {
+        self.0.iter().map(of).collect()
+    }
+}
+
+impl NewEvent<'_> {
+    fn recorded(&self, revision: i64, at: Timestamp) -> Result<Event, sqlx::Error> {
+        Ok(Event {
+            revision: Revision::new(revision).ok_or_else(|| decode::broken("a negative revision"))?,
+            node_id: NodeKey::new(self.node_id)
+                .ok_or_else(|| decode::broken("an id that the column can't hold"))?,
+            kind: self.kind.as_str().to_owned(),
+            changed: self.changed.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+            actor: self.origin.actor.as_str().to_owned(),
+            correlation_id: self.origin.correlation_id.clone(),
+            occurred_at: at,
+        })
     }
 }
 
@@ -56,22 +80,26 @@ impl<'a> Events<'a> {
 pub(in crate::store::postgres) async fn record(
     tx: &mut Transaction<'_, Postgres>,
     events: &Events<'_>,
-) -> Result<Vec<Revision>, Undone> {
-    if events.node_ids.is_empty() {
-        return Ok(Vec::new());
+) -> Result<Option<Recorded>, Undone> {
+    if events.0.is_empty() {
+        return Ok(None);
     }
     lock_revisions(tx).await?;
     let row = sqlx::query(RECORD)
         .persistent(false)
-        .bind(&events.node_ids)
-        .bind(&events.kinds)
-        .bind(&events.changed)
-        .bind(&events.actors)
-        .bind(&events.correlation_ids)
+        .bind(events.column(|event| event.node_id))
+        .bind(events.column(|event| event.kind.as_str()))
+        .bind(events.column(|event| event.changed.as_str()))
+        .bind(events.column(|event| event.origin.actor.as_str()))
+        .bind(events.column(|event| event.origin.correlation_id.as_deref()))
         .fetch_one(&mut **tx)
         .await?;
     let revisions: Vec<i64> = row.try_get("revisions")?;
-    Ok(revisions.into_iter().filter_map(Revision::new).collect())
+    let times: Vec<PgTimestamp> = row.try_get("times")?;
+    let recorded = events.0.iter().zip(revisions).zip(times);
+    let recorded: Result<Vec<Event>, _> =
+        recorded.map(|((event, revision), at)| event.recorded(revision, at.0)).collect();
+    Ok(Some(Recorded { previous: decode::revision(&row, "previous")?, events: recorded? }))
 }
 
 /// From here to the end of the transaction nobody else takes a number. To take the lock again does nothing.

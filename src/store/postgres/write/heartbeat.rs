@@ -4,16 +4,16 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Row as _, Transaction};
-use tokio::sync::Semaphore;
 
-use super::batch::{Batch, Patience, Step, Undone, run};
+use super::batch::{Batch, Committed, Patience, Step, Undone, run};
 use super::lock::begin;
+use super::signs::{self, Noted};
 use super::swallowed;
 use crate::node::{Life, NodeKey, Ttl};
-use crate::store::postgres::decode;
-use crate::store::{Heartbeat, StoreError};
+use crate::store::postgres::{PostgresStore, decode};
+use crate::store::{Heartbeat, IfHeld, StoreError};
 
 /// The rows are locked first, in the order in which every other batch locks them. An UPDATE that is joined to a list
 /// locks in the order of its plan, and deadlocks with those.
@@ -44,32 +44,33 @@ const BEAT_ALL: &str = beat!("FOR NO KEY UPDATE");
 const PRESENT: &str = "SELECT node_id FROM node_registrations WHERE node_id = ANY ($1)";
 
 pub(in crate::store::postgres) async fn heartbeat(
-    pool: &PgPool,
-    turns: &Semaphore,
+    store: &PostgresStore,
     ids: &[NodeKey],
-    server_ttl: Ttl,
+    if_held: IfHeld,
 ) -> Vec<Result<Heartbeat, StoreError>> {
-    run(&Beating { pool, ids, server_ttl }, ids.len(), turns).await
+    run(&Beating { store, ids }, ids.len(), store.turns(if_held)).await.results
 }
 
 struct Beating<'a> {
-    pool: &'a PgPool,
+    store: &'a PostgresStore,
     ids: &'a [NodeKey],
-    server_ttl: Ttl,
 }
 
 #[async_trait]
 impl Batch for Beating<'_> {
     type Done = Heartbeat;
 
-    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<Heartbeat>>, Undone> {
+    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Committed<Heartbeat>, Undone> {
         let ids: Vec<&str> = items.iter().map(|item| self.ids[*item].as_str()).collect();
-        let mut tx = begin(self.pool, patience).await?;
+        let mut tx = begin(&self.store.pool, patience).await?;
         let statement = if patience == Patience::Some { BEAT_ALL } else { BEAT_FREE };
         let rows = sqlx::query(statement).persistent(false).bind(&ids).fetch_all(&mut *tx).await?;
         let mut beaten = HashMap::with_capacity(rows.len());
         for row in &rows {
-            beaten.insert(row.try_get::<String, _>("node_id")?, decode_heartbeat(row, self.server_ttl)?);
+            beaten.insert(row.try_get::<String, _>("node_id")?, decode_heartbeat(row, self.store.ttl)?);
+        }
+        if let Some(noted) = noted(&ids, &beaten) {
+            signs::note(&mut tx, &self.store.replica, &noted).await?;
         }
         let missing: Vec<&str> = ids.iter().copied().filter(|id| !beaten.contains_key(*id)).collect();
         let held = if missing.is_empty() { HashSet::new() } else { present(&mut tx, &missing).await? };
@@ -81,8 +82,14 @@ impl Batch for Beating<'_> {
             None if held.contains(id) => Step::Contended,
             None => Step::Done(Err(StoreError::NotFound)),
         };
-        Ok(ids.into_iter().map(step).collect())
+        Ok(Committed { steps: ids.into_iter().map(step).collect(), recorded: None })
     }
+}
+
+fn noted<'a>(ids: &[&'a str], beaten: &HashMap<String, Option<Heartbeat>>) -> Option<Noted<'a>> {
+    let at = beaten.values().flatten().next()?.horizon.at;
+    let alive = ids.iter().copied().filter(|id| matches!(beaten.get(*id), Some(Some(_)))).collect();
+    Some(Noted { at, alive, renewed: Vec::new() })
 }
 
 async fn present(tx: &mut Transaction<'_, Postgres>, ids: &[&str]) -> Result<HashSet<String>, sqlx::Error> {

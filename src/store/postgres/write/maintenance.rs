@@ -3,17 +3,15 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sqlx::postgres::PgPool;
 use sqlx::{Postgres, Row as _, Transaction};
-use tokio::sync::Semaphore;
 
-use super::batch::{Batch, Patience, Step, Undone, run};
+use super::batch::{Batch, Committed, Patience, Step, Undone, run};
 use super::events::{Events, record};
 use super::lock::{self, begin};
 use super::swallowed;
 use crate::node::{EventKind, Reason, Ttl};
-use crate::store::postgres::decode;
-use crate::store::{Maintained, MaintenanceWrite, StoreError, Written};
+use crate::store::postgres::{PostgresStore, decode};
+use crate::store::{IfHeld, Maintained, MaintenanceWrite, StoreError, Written};
 
 /// In a statement after the one that locked the rows, so that it sees what the lock waited for.
 const PRESENT: &str = "
@@ -34,31 +32,28 @@ UPDATE node_registrations n SET maintenance = i.reason
 RETURNING n.node_id, n.maintenance";
 
 pub(in crate::store::postgres) async fn set_maintenance(
-    pool: &PgPool,
-    turns: &Semaphore,
+    store: &PostgresStore,
     batch: &[MaintenanceWrite],
-    server_ttl: Ttl,
+    if_held: IfHeld,
 ) -> Written<Maintained> {
-    let results = run(&Maintaining { pool, batch, server_ttl }, batch.len(), turns).await;
-    Written { results, recorded: Vec::new() }
+    run(&Maintaining { store, batch }, batch.len(), store.turns(if_held)).await
 }
 
 struct Maintaining<'a> {
-    pool: &'a PgPool,
+    store: &'a PostgresStore,
     batch: &'a [MaintenanceWrite],
-    server_ttl: Ttl,
 }
 
 #[async_trait]
 impl Batch for Maintaining<'_> {
     type Done = Maintained;
 
-    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<Maintained>>, Undone> {
+    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Committed<Maintained>, Undone> {
         let writes: Vec<&MaintenanceWrite> = items.iter().map(|item| &self.batch[*item]).collect();
         let ids: Vec<&str> = writes.iter().map(|write| write.node_id.as_str()).collect();
-        let mut tx = begin(self.pool, patience).await?;
+        let mut tx = begin(&self.store.pool, patience).await?;
         let locked = lock::to_update(&mut tx, &ids, patience).await?;
-        let mut present = present(&mut tx, &ids, self.server_ttl).await?;
+        let mut present = present(&mut tx, &ids, self.store.ttl).await?;
 
         let verdict = |(write, id): (&&MaintenanceWrite, &&str)| match present.get(*id) {
             Some(_) if !locked.contains(*id) => Some(Step::Contended),
@@ -83,7 +78,6 @@ impl Batch for Maintaining<'_> {
         let mut stored = set(&mut tx, &changes).await?;
 
         let mut events = Events::default();
-        let mut numbered = Vec::new();
         for write in &changes {
             let id = write.node_id.as_str();
             let node = present.get_mut(id);
@@ -92,15 +86,14 @@ impl Batch for Maintaining<'_> {
             {
                 node.record.maintenance.clone_from(maintenance);
                 events.add(id, EventKind::Maintenance, "", &write.origin);
-                numbered.push(id);
             }
         }
-        let revisions = record(&mut tx, &events).await?;
+        let recorded = record(&mut tx, &events).await?;
         tx.commit().await?;
 
-        for (id, revision) in numbered.into_iter().zip(revisions) {
-            if let Some(node) = present.get_mut(id) {
-                node.record.revision = revision;
+        for event in recorded.iter().flat_map(|recorded| &recorded.events) {
+            if let Some(node) = present.get_mut(event.node_id.as_str()) {
+                node.record.revision = event.revision;
             }
         }
         for write in changes {
@@ -111,7 +104,8 @@ impl Batch for Maintaining<'_> {
         let step = |(id, verdict): (&str, Option<Step<Maintained>>)| {
             verdict.unwrap_or_else(|| Step::Done(present.remove(id).ok_or_else(swallowed)))
         };
-        Ok(ids.into_iter().zip(verdicts).map(step).collect())
+        let steps = ids.into_iter().zip(verdicts).map(step).collect();
+        Ok(Committed { steps, recorded })
     }
 }
 

@@ -9,21 +9,23 @@ mod events;
 mod heartbeat;
 pub(super) mod lock;
 mod maintenance;
+mod signs;
 mod upsert;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::postgres::PgPool;
 use sqlx::{Postgres, Transaction};
-use tokio::sync::Semaphore;
 
-use self::batch::{Batch, Patience, Step, Undone, run};
+use self::batch::{Batch, Committed, Patience, Step, Undone, run};
 pub(super) use self::events::{Events, lock_revisions, record};
 use self::lock::{begin, revisions};
-use crate::node::{EventKind, Precondition, Revision, Ttl};
-use crate::store::{DeregisterWrite, Deregistered, RegisterWrite, Registered, StoreError, Written};
+use self::signs::Noted;
+use self::upsert::Stored;
+use super::PostgresStore;
+use crate::node::{EventKind, Precondition, Revision};
+use crate::store::{DeregisterWrite, Deregistered, IfHeld, RegisterWrite, Registered, StoreError, Written};
 
 pub(super) use self::heartbeat::heartbeat;
 pub(super) use self::maintenance::set_maintenance;
@@ -31,38 +33,34 @@ pub(super) use self::maintenance::set_maintenance;
 const DELETE: &str = "DELETE FROM node_registrations WHERE node_id = ANY ($1) RETURNING node_id";
 
 pub(super) async fn register(
-    pool: &PgPool,
-    turns: &Semaphore,
+    store: &PostgresStore,
     batch: &[RegisterWrite],
-    server_ttl: Ttl,
+    if_held: IfHeld,
 ) -> Written<Registered> {
-    let results = run(&Registering { pool, batch, server_ttl }, batch.len(), turns).await;
-    Written { results, recorded: Vec::new() }
+    run(&Registering { store, batch }, batch.len(), store.turns(if_held)).await
 }
 
 pub(super) async fn deregister(
-    pool: &PgPool,
-    turns: &Semaphore,
+    store: &PostgresStore,
     batch: &[DeregisterWrite],
+    if_held: IfHeld,
 ) -> Written<Deregistered> {
-    let results = run(&Deregistering { pool, batch }, batch.len(), turns).await;
-    Written { results, recorded: Vec::new() }
+    run(&Deregistering { store, batch }, batch.len(), store.turns(if_held)).await
 }
 
 struct Registering<'a> {
-    pool: &'a PgPool,
+    store: &'a PostgresStore,
     batch: &'a [RegisterWrite],
-    server_ttl: Ttl,
 }
 
 #[async_trait]
 impl Batch for Registering<'_> {
     type Done = Registered;
 
-    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<Registered>>, Undone> {
+    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Committed<Registered>, Undone> {
         let writes: Vec<&RegisterWrite> = items.iter().map(|item| &self.batch[*item]).collect();
         let ids: Vec<&str> = writes.iter().map(|write| write.registration.node_id.as_str()).collect();
-        let mut tx = begin(self.pool, patience).await?;
+        let mut tx = begin(&self.store.pool, patience).await?;
         let locked = lock::to_update(&mut tx, &ids, patience).await?;
 
         let conditions: Vec<&Precondition> = writes.iter().map(|write| &write.precondition).collect();
@@ -73,25 +71,26 @@ impl Batch for Registering<'_> {
             .filter(|(_, verdict)| verdict.is_none())
             .map(|(write, _)| *write)
             .collect();
-        let mut stored = upsert::upsert(&mut tx, &wanted, &locked, self.server_ttl).await?;
+        let mut stored = upsert::upsert(&mut tx, &wanted, &locked, self.store.ttl).await?;
 
         let mut events = Events::default();
-        let mut numbered = Vec::new();
         for write in &wanted {
             let id = write.registration.node_id.as_str();
             if let Some(Some(row)) = stored.get(id)
                 && let Some(kind) = row.event()
             {
                 events.add(id, kind, &row.changed, &write.origin);
-                numbered.push(id);
             }
         }
-        let revisions = record(&mut tx, &events).await?;
+        if let Some(renewed) = renewed(&wanted, &stored) {
+            signs::note(&mut tx, &self.store.replica, &renewed).await?;
+        }
+        let recorded = record(&mut tx, &events).await?;
         tx.commit().await?;
 
-        for (id, revision) in numbered.into_iter().zip(revisions) {
-            if let Some(Some(row)) = stored.get_mut(id) {
-                row.record.revision = revision;
+        for event in recorded.iter().flat_map(|recorded| &recorded.events) {
+            if let Some(Some(row)) = stored.get_mut(event.node_id.as_str()) {
+                row.record.revision = event.revision;
             }
         }
         let step = |(id, verdict): (&str, Option<Step<()>>)| match verdict {
@@ -103,12 +102,33 @@ impl Batch for Registering<'_> {
                 None => Step::Contended,
             },
         };
-        Ok(ids.into_iter().zip(verdicts).map(step).collect())
+        Ok(Committed { steps: ids.into_iter().zip(verdicts).map(step).collect(), recorded })
     }
 }
 
+/// Those that were registered as they are already.
+fn renewed<'a>(wanted: &[&'a RegisterWrite], stored: &HashMap<String, Option<Stored>>) -> Option<Noted<'a>> {
+    let mut noted: Option<Noted<'a>> = None;
+    for write in wanted {
+        let id = write.registration.node_id.as_str();
+        let Some(Some(row)) = stored.get(id) else { continue };
+        if row.event().is_none() {
+            let noted = noted.get_or_insert_with(|| Noted {
+                at: row.horizon.at,
+                alive: Vec::new(),
+                renewed: Vec::new(),
+            });
+            noted.renewed.push(id);
+            if write.alive {
+                noted.alive.push(id);
+            }
+        }
+    }
+    noted
+}
+
 struct Deregistering<'a> {
-    pool: &'a PgPool,
+    store: &'a PostgresStore,
     batch: &'a [DeregisterWrite],
 }
 
@@ -116,10 +136,10 @@ struct Deregistering<'a> {
 impl Batch for Deregistering<'_> {
     type Done = Deregistered;
 
-    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Vec<Step<Deregistered>>, Undone> {
+    async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Committed<Deregistered>, Undone> {
         let writes: Vec<&DeregisterWrite> = items.iter().map(|item| &self.batch[*item]).collect();
         let ids: Vec<&str> = writes.iter().map(|write| write.node_id.as_str()).collect();
-        let mut tx = begin(self.pool, patience).await?;
+        let mut tx = begin(&self.store.pool, patience).await?;
         let locked = lock::to_delete(&mut tx, &ids, patience).await?;
         let present = revisions(&mut tx, &ids).await?;
 
@@ -147,21 +167,22 @@ impl Batch for Deregistering<'_> {
         };
 
         let mut events = Events::default();
-        let mut numbered = Vec::new();
         for (write, id) in writes.iter().zip(&ids).filter(|(_, id)| gone.contains(**id)) {
             events.add(id, EventKind::Deregistered, "", &write.origin);
-            numbered.push(*id);
         }
-        let revisions: HashMap<&str, Revision> =
-            numbered.into_iter().zip(record(&mut tx, &events).await?).collect();
+        let recorded = record(&mut tx, &events).await?;
         tx.commit().await?;
 
+        let numbered = recorded.iter().flat_map(|recorded| &recorded.events);
+        let revisions: HashMap<&str, Revision> =
+            numbered.map(|event| (event.node_id.as_str(), event.revision)).collect();
         let step = |(id, verdict): (&str, Option<Step<Deregistered>>)| match (verdict, revisions.get(id)) {
             (Some(step), _) => step,
             (None, Some(revision)) => Step::Done(Ok(Deregistered { revision: *revision })),
             (None, None) => Step::Done(Err(swallowed())),
         };
-        Ok(ids.into_iter().zip(verdicts).map(step).collect())
+        let steps = ids.into_iter().zip(verdicts).map(step).collect();
+        Ok(Committed { steps, recorded })
     }
 }
 

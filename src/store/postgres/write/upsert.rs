@@ -65,7 +65,7 @@ SELECT i.node_id AS offered, s.node_id IS NULL AS swallowed,
 /// A row as the upsert left it.
 pub(super) struct Stored {
     pub(super) record: NodeRecord,
-    horizon: Horizon,
+    pub(super) horizon: Horizon,
     inserted: bool,
     /// The changed columns, separated by commas.
     pub(super) changed: String,

@@ -4,15 +4,16 @@ mod heartbeat;
 mod maintenance;
 
 use futures_util::future::BoxFuture;
-use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, Sqlite, Transaction};
 
+use super::events::event;
 use super::{availability, keep_if_sound, record};
 use crate::node::{
-    EventKind, Horizon, Json, NodeRecord, Origin, Precondition, Registration, Revision, Timestamp, Ttl,
+    Event, EventKind, Horizon, Json, NodeRecord, Origin, Precondition, Registration, Revision, Timestamp, Ttl,
 };
 use crate::store::clock::Clock;
-use crate::store::{DeregisterWrite, Deregistered, RegisterWrite, Registered, StoreError, Written};
+use crate::store::{DeregisterWrite, Deregistered, Recorded, RegisterWrite, Registered, StoreError, Written};
 
 pub(super) use self::heartbeat::heartbeat;
 pub(super) use self::maintenance::set_maintenance;
@@ -43,7 +44,7 @@ const DELETE: &str = "DELETE FROM node_registrations WHERE node_id = ?1";
 
 const RECORD: &str = "
 INSERT INTO node_events (node_id, kind, changed, actor, correlation_id, occurred_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING revision";
+VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING *";
 
 pub(super) async fn register(
     pool: &SqlitePool,
@@ -51,9 +52,7 @@ pub(super) async fn register(
     clock: &dyn Clock,
     server_ttl: Ttl,
 ) -> Written<Registered> {
-    let results =
-        all(pool, batch, clock, server_ttl, |tx, write, now| Box::pin(register_one(tx, write, now))).await;
-    Written { results, recorded: Vec::new() }
+    all(pool, batch, clock, server_ttl, |turn, write| Box::pin(register_one(turn, write))).await
 }
 
 pub(super) async fn deregister(
@@ -62,13 +61,51 @@ pub(super) async fn deregister(
     clock: &dyn Clock,
     server_ttl: Ttl,
 ) -> Written<Deregistered> {
-    let results =
-        all(pool, batch, clock, server_ttl, |tx, write, now| Box::pin(deregister_one(tx, write, now))).await;
-    Written { results, recorded: Vec::new() }
+    all(pool, batch, clock, server_ttl, |turn, write| Box::pin(deregister_one(turn, write))).await
 }
 
-/// Does one item in the transaction of its batch.
-type One<W, T> = for<'a> fn(&'a mut SqliteConnection, &'a W, Horizon) -> BoxFuture<'a, Result<T, StoreError>>;
+/// The writer's turn: a transaction, its instant, and what it has added to the log.
+pub(super) struct Turn<'c> {
+    pub(super) tx: Transaction<'c, Sqlite>,
+    pub(super) now: Horizon,
+    events: Vec<Event>,
+}
+
+impl<'c> Turn<'c> {
+    pub(super) async fn begin(
+        connection: &'c mut SqliteConnection,
+        clock: &dyn Clock,
+        server_ttl: Ttl,
+    ) -> Result<Self, sqlx::Error> {
+        let mut tx = connection.begin_with(BEGIN).await?;
+        // Not before it is our turn: times are in the order of commits.
+        let now = availability(&mut tx).await?.horizon(clock.now(), server_ttl);
+        Ok(Self { tx, now, events: Vec::new() })
+    }
+
+    pub(super) async fn record(
+        &mut self,
+        node_id: &str,
+        kind: EventKind,
+        changed: &[&str],
+        origin: &Origin,
+    ) -> Result<Revision, StoreError> {
+        let event = record_event(&mut self.tx, node_id, kind, changed, origin, self.now.at).await?;
+        let revision = event.revision;
+        self.events.push(event);
+        Ok(revision)
+    }
+
+    pub(super) async fn commit(self) -> Result<Option<Recorded>, sqlx::Error> {
+        self.tx.commit().await?;
+        // There is one writer, and AUTOINCREMENT counts on by one.
+        let previous = self.events.first().and_then(|first| Revision::new(first.revision.get() - 1));
+        Ok(previous.map(|previous| Recorded { previous, events: self.events }))
+    }
+}
+
+/// Does one item in the turn of its batch.
+type One<W, T> = for<'a, 'c> fn(&'a mut Turn<'c>, &'a W) -> BoxFuture<'a, Result<T, StoreError>>;
 
 /// All items of a batch, in one transaction.
 async fn all<W, T>(
@@ -77,7 +114,7 @@ async fn all<W, T>(
     clock: &dyn Clock,
     server_ttl: Ttl,
     one: One<W, T>,
-) -> Vec<Result<T, StoreError>> {
+) -> Written<T> {
     let result = match pool.acquire().await {
         Ok(mut connection) => {
             let result = in_transaction(&mut connection, batch, clock, server_ttl, one).await;
@@ -86,7 +123,10 @@ async fn all<W, T>(
         }
         Err(error) => Err(error.into()),
     };
-    result.unwrap_or_else(|error| batch.iter().map(|_| Err(error.clone())).collect())
+    result.unwrap_or_else(|error| Written {
+        results: batch.iter().map(|_| Err(error.clone())).collect(),
+        recorded: Vec::new(),
+    })
 }
 
 async fn in_transaction<W, T>(
@@ -95,16 +135,14 @@ async fn in_transaction<W, T>(
     clock: &dyn Clock,
     server_ttl: Ttl,
     one: One<W, T>,
-) -> Result<Vec<Result<T, StoreError>>, StoreError> {
-    let mut tx = connection.begin_with(BEGIN).await?;
-    // Not before it is our turn: times are in the order of commits.
-    let now = availability(&mut tx).await?.horizon(clock.now(), server_ttl);
+) -> Result<Written<T>, StoreError> {
+    let mut turn = Turn::begin(connection, clock, server_ttl).await?;
     let mut results = Vec::with_capacity(batch.len());
     for write in batch {
-        results.push(alone(one(&mut tx, write, now).await)?);
+        results.push(alone(one(&mut turn, write).await)?);
     }
-    tx.commit().await?;
-    Ok(results)
+    let recorded = turn.commit().await?;
+    Ok(Written { results, recorded: recorded.into_iter().collect() })
 }
 
 /// What concerns one item alone is its result; anything else undoes the batch. A statement that a constraint refuses
@@ -119,13 +157,9 @@ fn alone<T>(result: Result<T, StoreError>) -> Result<Result<T, StoreError>, Stor
     }
 }
 
-async fn register_one(
-    tx: &mut SqliteConnection,
-    write: &RegisterWrite,
-    now: Horizon,
-) -> Result<Registered, StoreError> {
-    let r = &write.registration;
-    let present = present(tx, r.node_id.as_str(), &write.precondition).await?;
+async fn register_one(turn: &mut Turn<'_>, write: &RegisterWrite) -> Result<Registered, StoreError> {
+    let (r, now) = (&write.registration, turn.now);
+    let present = present(&mut turn.tx, r.node_id.as_str(), &write.precondition).await?;
     let row = sqlx::query(UPSERT)
         .bind(r.node_id.as_str())
         .bind(r.node_type.as_str())
@@ -137,35 +171,26 @@ async fn register_one(
         .bind(r.ttl_seconds)
         .bind(write.alive.then_some(now.at.unix_micros()))
         .bind(now.at.unix_micros())
-        .fetch_one(&mut *tx)
+        .fetch_one(&mut *turn.tx)
         .await?;
     let mut record = record(&row)?;
     record.revision = match &present {
-        None => {
-            record_event(tx, r.node_id.as_str(), EventKind::Registered, &[], &write.origin, now.at).await?
-        }
+        None => turn.record(r.node_id.as_str(), EventKind::Registered, &[], &write.origin).await?,
         Some(before) => match changed(before, r).as_slice() {
             [] => before.revision,
-            changed => {
-                record_event(tx, r.node_id.as_str(), EventKind::Updated, changed, &write.origin, now.at)
-                    .await?
-            }
+            changed => turn.record(r.node_id.as_str(), EventKind::Updated, changed, &write.origin).await?,
         },
     };
     Ok(Registered { created: present.is_none(), record, horizon: now })
 }
 
-async fn deregister_one(
-    tx: &mut SqliteConnection,
-    write: &DeregisterWrite,
-    now: Horizon,
-) -> Result<Deregistered, StoreError> {
+async fn deregister_one(turn: &mut Turn<'_>, write: &DeregisterWrite) -> Result<Deregistered, StoreError> {
     let id = write.node_id.as_str();
-    if present(tx, id, &write.precondition).await?.is_none() {
+    if present(&mut turn.tx, id, &write.precondition).await?.is_none() {
         return Err(StoreError::NotFound);
     }
-    sqlx::query(DELETE).bind(id).execute(&mut *tx).await?;
-    let revision = record_event(tx, id, EventKind::Deregistered, &[], &write.origin, now.at).await?;
+    sqlx::query(DELETE).bind(id).execute(&mut *turn.tx).await?;
+    let revision = turn.record(id, EventKind::Deregistered, &[], &write.origin).await?;
     Ok(Deregistered { revision })
 }
 
@@ -208,16 +233,16 @@ pub(super) async fn record_event(
     changed: &[&str],
     origin: &Origin,
     now: Timestamp,
-) -> Result<Revision, StoreError> {
-    let changed = Json::Array(changed.iter().map(|column| Json::String((*column).to_owned())).collect());
-    let revision: i64 = sqlx::query_scalar(RECORD)
+) -> Result<Event, StoreError> {
+    let columns = Json::Array(changed.iter().map(|column| Json::String((*column).to_owned())).collect());
+    let row = sqlx::query(RECORD)
         .bind(node_id)
         .bind(kind.as_str())
-        .bind(changed.to_string())
+        .bind(columns.to_string())
         .bind(origin.actor.as_str())
         .bind(origin.correlation_id.as_deref())
         .bind(now.unix_micros())
         .fetch_one(&mut *tx)
         .await?;
-    Ok(Revision::new(revision).unwrap_or_default())
+    Ok(event(&row)?)
 }

@@ -1,0 +1,60 @@
+//! Long polls: who is told that there may be something new, and then reads what there is.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::judge::concerns;
+use crate::node::{DiscoveryQuery, Revision};
+use crate::registry::Registry;
+use crate::registry::reads::PATIENCE;
+
+impl Registry {
+    /// Waits for a change after a revision that concerns nodes which match a query, or may have matched it; for so long at
+    /// the most, and no longer than until the server stops. It may end without such a change, but none is missed.
+    pub async fn await_change(&self, query: &DiscoveryQuery, since: Revision, at_most: Duration) {
+        tokio::select! {
+            () = self.change_concerns(query, since) => {}
+            () = tokio::time::sleep(at_most) => {}
+            () = self.watching.stopping.cancelled() => {}
+        }
+    }
+
+    async fn change_concerns(&self, query: &DiscoveryQuery, since: Revision) {
+        let mut pulse = self.watching.pulse.subscribe();
+        let mut position = since;
+        let patience = Instant::now() + PATIENCE;
+        let mut reached = None;
+        loop {
+            // Before looking: what comes while we look wakes us up again.
+            pulse.mark_unchanged();
+            match self.catalog.fleet() {
+                // It isn't loaded yet.
+                None => {}
+                // It was loaded anew.
+                Some(fleet) if reached.is_some_and(|epoch| epoch != fleet.epoch()) => return,
+                // Another replica has said this number and we will hear of it, unless the database was restored.
+                Some(fleet) if fleet.revision() < position && Instant::now() >= patience => return,
+                Some(fleet) if fleet.revision() < position => {}
+                Some(fleet) => {
+                    reached = Some(fleet.epoch());
+                    match fleet.changes_after(position) {
+                        Ok(changes) if !changes.iter().any(|change| concerns(&fleet, query, change)) => {
+                            position = fleet.revision();
+                        }
+                        _ => return,
+                    }
+                }
+            }
+            let woken = pulse.changed();
+            let ended = if reached.is_some() {
+                woken.await.is_err()
+            } else {
+                matches!(tokio::time::timeout_at(patience, woken).await, Ok(Err(_)))
+            };
+            if ended {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! One that watches: a position in the order of changes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::judge::{Told, judge};
+use super::{From, WatchQuery};
+use crate::node::{ColumnText, EventQuery, Filter, PageLimit, Revision, Shown};
+use crate::registry::catalog::{Change, Fleet};
+use crate::registry::{Registry, RegistryError};
+
+/// So many nodes of a snapshot are told at once. What is told and not yet sent is all that a watcher keeps.
+const NODES_AT_ONCE: u16 = 64;
+/// So many changes are told at once.
+const CHANGES_AT_ONCE: usize = 64;
+/// So many changes are looked at before others have their turn.
+const LOOKED_AT_ONCE: usize = 1_000;
+/// So many events are read from the log at once.
+const EVENTS_AT_ONCE: u16 = 200;
+/// The pause after the database could not be read.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a watcher is told.
+pub enum Notice {
+    /// Some nodes that match, as they were when the watch began.
+    Snapshot(Vec<Shown>),
+    /// All nodes have been told, as of this revision. Changes follow.
+    Synced(Revision),
+    /// Changes, in their order.
+    Changes(Vec<Told>),
+    /// Nothing more is told.
+    End(End),
+}
+
+/// Why a watch ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The server stops.
+    Shutdown,
+    /// The watcher reads more slowly than changes come, and the next one is not kept any more.
+    SlowReader,
+    /// What comes next is not known: its events were deleted, or the database was restored.
+    Reset,
+}
+
+/// One that watches. It belongs to its client, and costs nothing when that is gone.
+pub struct Watcher {
+    registry: Arc<Registry>,
+    query: WatchQuery,
+    /// All changes up to this one have been told, or need not be.
+    position: Revision,
+    /// The loading of the catalog that the position belongs to.
+    epoch: u64,
+    phase: Phase,
+    pulse: watch::Receiver<()>,
+}
+
+enum Phase {
+    /// Nodes of this fleet are told, those after `query.nodes.after`.
+    Snapshot(Arc<Fleet>),
+    /// All of them have been told.
+    Synced,
+    /// It is not known whether the changes after the position are kept in memory.
+    Behind,
+    /// The changes after the position were kept in memory when it was looked last.
+    Live,
+}
+
+impl Watcher {
+    pub(super) fn new(registry: Arc<Registry>, mut query: WatchQuery, fleet: Arc<Fleet>) -> Self {
+        query.nodes.limit = PageLimit::new(NODES_AT_ONCE).unwrap_or_default();
+        query.nodes.after = None;
+        let epoch = fleet.epoch();
+        let (position, phase) = match query.from {
+            From::Now => (fleet.revision(), Phase::Live),
+            From::Snapshot => (fleet.revision(), Phase::Snapshot(fleet)),
+            From::After(after) => (after, Phase::Behind),
+        };
+        let pulse = registry.watching.pulse.subscribe();
+        Self { registry, query, position, epoch, phase, pulse }
+    }
+
+    /// All changes up to this one have been told, or need not be.
+    #[must_use]
+    pub fn position(&self) -> Revision {
+        self.position
+    }
+
+    /// Whether nodes are told, and no changes yet.
+    #[must_use]
+    pub fn is_in_snapshot(&self) -> bool {
+        matches!(self.phase, Phase::Snapshot(_) | Phase::Synced)
+    }
+
+    /// What is to be told next; waits until there is something. Nothing is lost if it is not waited for to the end.
+    pub async fn next(&mut self) -> Notice {
+        let stopping = self.registry.watching.stopping.clone();
+        match stopping.run_until_cancelled(self.notice()).await {
+            Some(notice) => notice,
+            None => Notice::End(End::Shutdown),
+        }
+    }
+
+    async fn notice(&mut self) -> Notice {
+        loop {
+            // Before looking: what comes while we look wakes us up again.
+            self.pulse.mark_unchanged();
+            if let Some(notice) = self.look().await {
+                return notice;
+            }
+            // The sender lives as long as the registry, which is held here.
+            let _ = self.pulse.changed().await;
+        }
+    }
+
+    /// Looks whether there is something to tell.
+    async fn look(&mut self) -> Option<Notice> {
+        match &self.phase {
+            Phase::Snapshot(fleet) => {
+                let fleet = Arc::clone(fleet);
+                return Some(self.next_nodes(&fleet));
+            }
+            Phase::Synced => {
+                self.phase = Phase::Behind;
+                return Some(Notice::Synced(self.position));
+            }
+            Phase::Behind | Phase::Live => {}
+        }
+        loop {
+            let fleet = self.registry.catalog.fleet()?;
+            if fleet.epoch() != self.epoch {
+                return Some(Notice::End(End::Reset));
+            }
+            // Another replica has been here.
+            if fleet.revision() < self.position {
+                return None;
+            }
+            let notice = match fleet.changes_after(self.position) {
+                Ok(changes) => {
+                    self.phase = Phase::Live;
+                    self.next_changes(&fleet, changes)
+                }
+                Err(_) if matches!(self.phase, Phase::Live) => Some(Notice::End(End::SlowReader)),
+                Err(_) => {
+                    self.phase = Phase::Behind;
+                    self.read_log(&fleet).await
+                }
+            };
+            if notice.is_some() || self.position == fleet.revision() {
+                return notice;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn next_nodes(&mut self, fleet: &Fleet) -> Notice {
+        let found = fleet.discover(&self.query.nodes);
+        let nodes: Vec<Shown> =
+            found.nodes.iter().map(|node| node.show(fleet.horizon(), self.registry.ttl)).collect();
+        match nodes.last() {
+            Some(last) if found.more => self.query.nodes.after = Some(last.record.node_id().clone()),
+            _ => self.phase = Phase::Synced,
+        }
+        Notice::Snapshot(nodes)
+    }
+
+    fn next_changes(&mut self, fleet: &Fleet, changes: Vec<Arc<Change>>) -> Option<Notice> {
+        let mut told = Vec::new();
+        for (looked_at, change) in changes.into_iter().enumerate() {
+            if told.len() == CHANGES_AT_ONCE || looked_at == LOOKED_AT_ONCE {
+                return some(told);
+            }
+            self.position = change.event.revision;
+            told.extend(judge(fleet, self.registry.ttl, &self.query, change));
+        }
+        self.position = fleet.revision();
+        some(told)
+    }
+
+    /// Tells what the log has and the memory hasn't any more. What the nodes were before is not known then.
+    async fn read_log(&mut self, fleet: &Fleet) -> Option<Notice> {
+        let query = EventQuery {
+            after: Some(self.position),
+            node_ids: self.node_ids(),
+            kinds: self.query.kinds.clone(),
+            limit: PageLimit::new(EVENTS_AT_ONCE).unwrap_or_default(),
+        };
+        let turn = self.registry.watching.log_readers.acquire().await;
+        let page = match self.registry.events(&query).await {
+            Ok(seen) => seen.value,
+            Err(RegistryError::EventsGone { .. }) => return Some(Notice::End(End::Reset)),
+            Err(_) => {
+                // With the turn: nobody else is told anything else now.
+                tokio::time::sleep(PAUSE).await;
+                return None;
+            }
+        };
+        drop(turn);
+        let mut told = Vec::new();
+        // What the fleet doesn't have yet is told later, with the node as it is then.
+        for event in page.events.into_iter().filter(|event| event.revision <= fleet.revision()) {
+            let change = Arc::new(Change { event, before: None, after: None });
+            told.extend(judge(fleet, self.registry.ttl, &self.query, change));
+        }
+        self.position = page.next_after.min(fleet.revision());
+        some(told)
+    }
+
+    /// The ids that are asked for, if the log can look for them.
+    fn node_ids(&self) -> Option<BTreeSet<ColumnText>> {
+        let ids = self.query.nodes.filters.iter().find_map(|filter| match filter {
+            Filter::NodeId(ids) => Some(ids),
+            Filter::NodeType(_) | Filter::NodeVersion(_) => None,
+        })?;
+        (ids.len() <= EventQuery::MAX_NODE_IDS).then(|| ids.iter().cloned().collect())
+    }
+}
+
+fn some(told: Vec<Told>) -> Option<Notice> {
+    (!told.is_empty()).then_some(Notice::Changes(told))
+}
+
+impl Registry {
+    /// Whether the log has all that comes after a revision, and ever had that revision.
+    pub(super) async fn check_log(&self, after: Revision) -> Result<(), RegistryError> {
+        let limit = PageLimit::new(1).unwrap_or_default();
+        self.events(&EventQuery { after: Some(after), limit, ..EventQuery::default() }).await.map(drop)
+    }
+}

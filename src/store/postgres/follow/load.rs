@@ -1,0 +1,45 @@
+//! Reading the whole table.
+
+use futures_util::TryStreamExt as _;
+use tokio::time::Instant;
+
+use super::horizon;
+use crate::node::NodeRecord;
+use crate::store::follow::JournalPosition;
+use crate::store::postgres::{PostgresStore, begin, decode};
+use crate::store::{Loaded, Position, StoreError};
+
+const JOURNAL: &str = "SELECT id FROM onex_registry_signs";
+
+/// The revisions come from one pass over their index, and not from a look-up for each row.
+const LOAD: &str = "
+SELECT n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints::text, n.metadata::text,
+       n.health_endpoint, n.last_heartbeat, n.registered_at, n.updated_at, n.ttl_seconds, n.maintenance,
+       COALESCE(e.revision, 0) AS revision
+  FROM node_registrations n
+  LEFT JOIN (SELECT node_id, max(revision) AS revision FROM node_events
+              WHERE kind IN ('registered', 'updated', 'maintenance') GROUP BY node_id) e ON e.node_id = n.node_id";
+
+pub(in crate::store::postgres) async fn load(
+    store: &PostgresStore,
+    take: &mut (dyn FnMut(NodeRecord) + Send),
+) -> Result<Loaded, StoreError> {
+    let asked = Instant::now();
+    let mut tx = store.pool.begin_with(begin::LOAD).await?;
+    let row = horizon(&mut tx).await?;
+    let seen: Vec<i64> = sqlx::query_scalar(JOURNAL).persistent(false).fetch_all(&mut *tx).await?;
+    // One by one, as they come: the table may be larger than what we want to hold twice.
+    let mut rows = sqlx::query(LOAD).persistent(false).fetch(&mut *tx);
+    while let Some(row) = rows.try_next().await? {
+        take(decode::record(&row)?);
+    }
+    drop(rows);
+    tx.commit().await?;
+    Ok(Loaded {
+        position: Position {
+            revision: decode::revision(&row, "horizon")?,
+            journal: JournalPosition::of(&seen, asked),
+        },
+        horizon: decode::horizon(&row, store.ttl)?,
+    })
+}
