@@ -16,6 +16,7 @@ mod conditional;
 mod discover;
 mod events;
 mod everywhere;
+mod group_commit;
 mod health;
 mod heartbeats;
 mod maintenance;

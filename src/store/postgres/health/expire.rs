@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use sqlx::postgres::PgPool;
+use tokio::sync::Semaphore;
 
 use super::leads;
 use crate::node::{Actor, EventKind, Horizon, NodeKey, Origin, Ttl};
@@ -51,7 +52,8 @@ pub(in crate::store::postgres) async fn expire(
     };
     let probing = rules.probing;
     let batch = Expiring { pool, leader, overdue, horizon, expire_after, probing, server_ttl };
-    run(&batch, overdue.len(), None).await
+    // Nobody goes a side way, so nobody takes a turn.
+    run(&batch, overdue.len(), Some(&Semaphore::new(1))).await
 }
 
 #[async_trait]
