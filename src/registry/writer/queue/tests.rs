@@ -351,32 +351,3 @@ fn what_waited_while_the_database_was_away_is_dropped() {
     setting.end(batch);
     assert_eq!(setting.drain(), [["r5"], ["h4"]], "the other lane finds out for itself");
 }
-
-#[test]
-#[ignore]
-fn bench() {
-    for clients in [1usize, 256, 512, 10_000] {
-        let mut q: Queue<Thing> = Queue::new(Limits::default());
-        let ids: Vec<NodeKey> =
-            (0..clients).map(|n| id(&format!("node_artifact_change_detector_effect_{n:06}"))).collect();
-        let rounds = 2_000_000 / clients;
-        let begin = Instant::now();
-        for _ in 0..rounds {
-            let now = Instant::now();
-            for i in &ids {
-                q.push(
-                    i.clone(),
-                    Thing { class: Class::Register, name: String::new(), callers: 1, bytes: 10 },
-                    now,
-                );
-            }
-            while let Some(b) = q.start(now) {
-                q.ended(b.slot);
-                for i in b.ids {
-                    q.release(i);
-                }
-            }
-        }
-        println!("{clients}: {:?} per item", begin.elapsed() / u32::try_from(rounds * clients).unwrap());
-    }
-}
