@@ -18,6 +18,7 @@ mod events;
 mod everywhere;
 mod following;
 mod freshness;
+mod group_commit;
 mod health;
 mod heartbeats;
 mod histories;

@@ -9,7 +9,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::line::{Line, Waiting};
-use super::slot::{Class, Lane, Limits, Slot};
+use super::slot::{Class, Lane, Limits, Size, Slot};
 use crate::node::NodeKey;
 
 /// What has waited for so long is not tried any more: whoever asked for it has given up, or soon will.
@@ -66,6 +66,8 @@ pub(super) struct Queue<T> {
     lines: HashMap<NodeKey, Line<T>>,
     ready: [VecDeque<Ready>; Class::COUNT],
     held: [VecDeque<Held<T>>; Class::COUNT],
+    /// How much that is.
+    held_size: Size,
     /// Callers who wait in line, by lane.
     waiting: [usize; Lane::COUNT],
     /// What they wait for weighs so much.
@@ -85,6 +87,7 @@ impl<T: Item> Queue<T> {
             lines: HashMap::new(),
             ready: Default::default(),
             held: Default::default(),
+            held_size: Size { callers: 0, bytes: 0 },
             waiting: [0; Lane::COUNT],
             bytes: [0; Lane::COUNT],
             under_way: [0; Slot::COUNT],
@@ -111,9 +114,9 @@ impl<T: Item> Queue<T> {
         self.waiting[lane as usize] <= most.callers / 2 && self.bytes[lane as usize] <= most.bytes / 2
     }
 
-    /// How many items are on the side way and wait for their turn there.
+    /// How many callers have their items on the side way, and wait for their turn there.
     pub(super) fn waiting_aside(&self) -> usize {
-        self.held.iter().map(VecDeque::len).sum()
+        self.held_size.callers
     }
 
     /// One more that waits. Whether there is room has been asked.
@@ -170,7 +173,12 @@ impl<T: Item> Queue<T> {
     /// many are there already, the item is dropped.
     pub(super) fn put_aside(&mut self, id: NodeKey, item: T, now: Instant) {
         let class = item.class();
-        if self.waiting_aside() < self.limits.held {
+        let size = Size {
+            callers: self.held_size.callers + item.callers(),
+            bytes: self.held_size.bytes + item.bytes(),
+        };
+        if size.callers <= self.limits.held.callers && size.bytes <= self.limits.held.bytes {
+            self.held_size = size;
             self.held[class as usize].push_back(Held { id, item, since: now });
         } else {
             self.dropped.push((item, Dropped::Held));
@@ -204,6 +212,7 @@ impl<T: Item> Queue<T> {
         }
         for class in Class::ALL {
             while let Some(held) = self.held[class as usize].pop_front_if(|held| held.is_late(now)) {
+                self.leave(&held.item);
                 self.drop_held(held);
             }
         }
@@ -273,6 +282,7 @@ impl<T: Item> Queue<T> {
         while batch.items.len() < self.limits.batch(class).callers
             && let Some(held) = self.held[class as usize].pop_front()
         {
+            self.leave(&held.item);
             if held.is_late(now) {
                 self.drop_held(held);
             } else {
@@ -281,6 +291,12 @@ impl<T: Item> Queue<T> {
             }
         }
         batch
+    }
+
+    /// It is on the side way no longer.
+    fn leave(&mut self, item: &T) {
+        self.held_size.callers -= item.callers();
+        self.held_size.bytes -= item.bytes();
     }
 
     fn drop_held(&mut self, held: Held<T>) {

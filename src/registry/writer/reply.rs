@@ -37,8 +37,9 @@ impl<T> Reply<T> {
             return (Vec::new(), Either::Left(ready(Vec::new())));
         }
         let (done, receiver) = oneshot::channel();
-        let results = (0..items).map(|_| Err(RegistryError::Interrupted)).collect();
-        let request = Arc::new(Request(Mutex::new(Results { results, left: items, done: Some(done) })));
+        let unknown = (0..items).map(|_| Err(RegistryError::Interrupted)).collect();
+        let request =
+            Arc::new(Request(Mutex::new(Results { items: unknown, left: items, done: Some(done) })));
         let replies = (0..items).map(|position| Self(To::Of(Arc::clone(&request), position))).collect();
         // The last reply to be sent or dropped sends all of them.
         (replies, Either::Right(async { receiver.await.unwrap_or_default() }))
@@ -66,7 +67,7 @@ impl<T> Drop for Reply<T> {
 struct Request<T>(Mutex<Results<T>>);
 
 struct Results<T> {
-    results: Vec<Answer<T>>,
+    items: Vec<Answer<T>>,
     /// So many are not known yet.
     left: usize,
     /// Who waits for them.
@@ -77,7 +78,7 @@ impl<T> Request<T> {
     fn settle(&self, position: usize, answer: Option<Answer<T>>) {
         let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = answer
-            && let Some(result) = results.results.get_mut(position)
+            && let Some(result) = results.items.get_mut(position)
         {
             *result = answer;
         }
@@ -85,7 +86,7 @@ impl<T> Request<T> {
         if results.left == 0
             && let Some(done) = results.done.take()
         {
-            let all = std::mem::take(&mut results.results);
+            let all = std::mem::take(&mut results.items);
             drop(results);
             // Whoever waited may have hung up.
             let _ = done.send(all);

@@ -86,7 +86,7 @@ pub(super) struct Limits {
     /// The largest batch of signs of life.
     pub(super) heartbeat_batch: Size,
     /// Items that wait on the side way. What comes when it is full is answered as if it had been waited for.
-    pub(super) held: usize,
+    pub(super) held: Size,
     /// Batches under way, in each slot: while one commits, the next is written.
     pub(super) under_way: usize,
 }
@@ -100,7 +100,7 @@ impl Default for Limits {
             heartbeats: Size { callers: 100_000, bytes: 64 * MIB },
             write_batch: Size { callers: 1_000, bytes: 4 * MIB },
             heartbeat_batch: Size { callers: 5_000, bytes: 4 * MIB },
-            held: 2_000,
+            held: Size { callers: 10_000, bytes: 64 * MIB },
             under_way: 2,
         }
     }

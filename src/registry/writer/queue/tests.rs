@@ -1,4 +1,3 @@
-use super::super::slot::Size;
 use super::*;
 
 /// An item as a test has it: what it is, and its name; those that joined it are in the name.
@@ -109,6 +108,7 @@ impl Setting {
         }
         assert!(self.queue.lines.is_empty(), "nothing is left of ids that nobody waits for");
         assert_eq!((self.queue.waiting, self.queue.bytes, self.queue.under_way), ([0; 2], [0; 2], [0; 4]));
+        assert_eq!((self.queue.held_size.callers, self.queue.held_size.bytes), (0, 0));
         batches
     }
 
@@ -315,7 +315,8 @@ fn nobody_waits_for_a_row_as_often_as_there_are_writes_for_it() {
 
 #[test]
 fn the_side_way_is_bounded() {
-    let mut setting = Setting::with(Limits { held: 1, under_way: 1, ..Limits::default() });
+    let mut setting =
+        Setting::with(Limits { held: Size { callers: 1, bytes: 100 }, under_way: 1, ..Limits::default() });
     setting.push_all(&[("a", "r1"), ("b", "r2")]);
     let (_, batch) = setting.names();
     setting.push_all(&[("b", "r3")]);
