@@ -79,7 +79,9 @@ pub fn equal_by_value(a: &str, b: &str) -> bool {
     value_of(a).cmp(value_of(b)) == Ordering::Equal
 }
 
-fn value_of(plain: &str) -> &str {
+/// What of a number in plain form is the same for all that have its value: `1` of `1.00`.
+#[must_use]
+pub fn value_of(plain: &str) -> &str {
     if plain.contains('.') { plain.trim_end_matches('0').trim_end_matches('.') } else { plain }
 }
 

@@ -1,6 +1,7 @@
 //! The id of a node: strict for what registers, wide for what is looked up.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Columns are `VARCHAR(255)`: 255 characters, not bytes.
 const MAX_CHARS: usize = 255;
@@ -29,7 +30,7 @@ impl NodeId {
         if id == "." || id == ".." {
             broken.push("must not be '.' or '..', which clients remove from paths");
         }
-        if broken.is_empty() { Ok(Self(NodeKey(id.to_owned()))) } else { Err(broken) }
+        if broken.is_empty() { Ok(Self(NodeKey(id.into()))) } else { Err(broken) }
     }
 
     /// The id as a string.
@@ -47,16 +48,16 @@ impl NodeId {
 
 /// An id that the column can hold, whoever wrote it: at most 255 characters, none of them U+0000.
 ///
-/// Ordered bytewise, as `COLLATE "C"` orders.
+/// Ordered bytewise, as `COLLATE "C"` orders. A copy is cheap: the text of an id is kept once, however many lists name it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeKey(String);
+pub struct NodeKey(Arc<str>);
 
 impl NodeKey {
     /// `None` if no row can have this id.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Option<Self> {
         let id = id.into();
-        (!id.contains('\0') && id.chars().nth(MAX_CHARS).is_none()).then_some(Self(id))
+        (!id.contains('\0') && id.chars().nth(MAX_CHARS).is_none()).then(|| Self(id.into()))
     }
 
     /// The id as a string.

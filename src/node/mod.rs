@@ -34,7 +34,7 @@ pub use query::{DiscoveryQuery, Filter, PageLimit};
 pub use record::{Life, NodeRecord, Status, Ttl};
 pub use registration::{NodeType, NodeVersion, Registration};
 pub use revision::{Precondition, Revision};
-pub use shown::{Moment, Shown, ShownRecord};
+pub use shown::{JsonColumn, Moment, Shown, ShownRecord};
 pub use summary::{Summary, SummaryBuilder};
 pub use text::ColumnText;
 pub use timestamp::Timestamp;

@@ -3,9 +3,14 @@
 //! This is the one place that writes a record's JSON. The REST face documents it, and a test compares the two.
 
 use std::io::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
 use super::id::NodeKey;
+use super::json::JsonText;
 use super::record::{NodeRecord, Status};
 use super::revision::Revision;
 use super::timestamp::Timestamp;
@@ -15,14 +20,35 @@ use super::timestamp::Timestamp;
 pub struct ShownRecord {
     node_id: NodeKey,
     revision: Revision,
+    registered_at: Timestamp,
     /// Three parts, to be joined by what changes.
     json: Box<[u8]>,
+    /// Where the values of the JSON columns are.
+    columns: [Range<usize>; JsonColumn::ALL.len()],
+    /// Which of them are no JSON, and shown as text.
+    is_text: [bool; JsonColumn::ALL.len()],
     /// Where the first part ends, behind `"last_heartbeat":`.
     before_heartbeat: usize,
     /// Where the second part ends, behind `"updated_at":`.
     before_updated_at: usize,
     /// Where the third part ends, behind `"status":`.
     before_status: usize,
+}
+
+/// A column that holds JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JsonColumn {
+    /// What the node can do.
+    Capabilities,
+    /// Where it is.
+    Endpoints,
+    /// What else there is to say of it.
+    Metadata,
+}
+
+impl JsonColumn {
+    /// All of them, in their order in a record.
+    pub const ALL: [Self; 3] = [Self::Capabilities, Self::Endpoints, Self::Metadata];
 }
 
 /// What is put into a record's JSON per answer.
@@ -57,12 +83,12 @@ impl ShownRecord {
     /// shown as the text that it holds.
     #[must_use]
     pub fn of(record: &NodeRecord) -> Self {
-        let columns = [
+        let texts = [
             ("capabilities", &record.capabilities),
             ("endpoints", &record.endpoints),
             ("metadata", &record.metadata),
         ];
-        let room = columns.iter().map(|(_, json)| json.as_str().len()).sum::<usize>() + 512;
+        let room = texts.iter().map(|(_, json)| json.as_str().len()).sum::<usize>() + 512;
         let mut json = Vec::with_capacity(room);
         for (name, text) in [
             (r#"{"node_id":"#, record.node_id.as_str()),
@@ -72,13 +98,17 @@ impl ShownRecord {
             json.extend_from_slice(name.as_bytes());
             string(text, &mut json);
         }
-        for (column, text) in columns {
-            let _ = write!(json, r#","{column}":"#);
-            if text.is_json() {
-                json.extend_from_slice(text.as_str().as_bytes());
-            } else {
+        let (mut columns, mut is_text) = ([0..0, 0..0, 0..0], [false; 3]);
+        for ((name, text), (place, is_text)) in texts.into_iter().zip(columns.iter_mut().zip(&mut is_text)) {
+            let _ = write!(json, r#","{name}":"#);
+            let begin = json.len();
+            *is_text = !text.is_json();
+            if *is_text {
                 string(text.as_str(), &mut json);
+            } else {
+                json.extend_from_slice(text.as_str().as_bytes());
             }
+            *place = begin..json.len();
         }
         json.extend_from_slice(br#","health_endpoint":"#);
         string_or_null(record.health_endpoint.as_deref(), &mut json);
@@ -102,7 +132,10 @@ impl ShownRecord {
         Self {
             node_id: record.node_id.clone(),
             revision: record.revision,
+            registered_at: record.registered_at,
             json: json.into_boxed_slice(),
+            columns,
+            is_text,
             before_heartbeat,
             before_updated_at,
             before_status,
@@ -119,6 +152,65 @@ impl ShownRecord {
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// When the node first registered.
+    #[must_use]
+    pub fn registered_at(&self) -> Timestamp {
+        self.registered_at
+    }
+
+    /// The JSON of a column; `None` if what the column holds is no JSON.
+    #[must_use]
+    pub fn column(&self, column: JsonColumn) -> Option<&str> {
+        let place = self.columns[column as usize].clone();
+        // What was text when it was put in is text.
+        if self.is_text[column as usize] { None } else { str::from_utf8(self.json.get(place)?).ok() }
+    }
+
+    /// The record that this is the JSON of, read back from it. It is not kept twice for those that need it seldom.
+    #[must_use]
+    pub fn read_back(&self, moment: &Moment) -> Option<NodeRecord> {
+        #[derive(Deserialize)]
+        struct Fields<'j> {
+            node_type: String,
+            node_version: String,
+            #[serde(borrow)]
+            capabilities: &'j RawValue,
+            #[serde(borrow)]
+            endpoints: &'j RawValue,
+            #[serde(borrow)]
+            metadata: &'j RawValue,
+            health_endpoint: Option<String>,
+            ttl_seconds: Option<i64>,
+            maintenance: Option<String>,
+        }
+        let mut json = Vec::new();
+        self.write(moment, &mut json);
+        let fields: Fields<'_> = serde_json::from_slice(&json).ok()?;
+        let column = |column: JsonColumn, shown: &RawValue| {
+            if self.is_text[column as usize] {
+                let text: String = serde_json::from_str(shown.get()).ok()?;
+                Some(JsonText::from_database(&text))
+            } else {
+                Some(JsonText::from_database(shown.get()))
+            }
+        };
+        Some(NodeRecord {
+            node_id: self.node_id.clone(),
+            capabilities: column(JsonColumn::Capabilities, fields.capabilities)?,
+            endpoints: column(JsonColumn::Endpoints, fields.endpoints)?,
+            metadata: column(JsonColumn::Metadata, fields.metadata)?,
+            node_type: fields.node_type,
+            node_version: fields.node_version,
+            health_endpoint: fields.health_endpoint,
+            last_heartbeat: moment.last_heartbeat,
+            registered_at: self.registered_at,
+            updated_at: moment.updated_at,
+            ttl_seconds: fields.ttl_seconds,
+            maintenance: fields.maintenance,
+            revision: self.revision,
+        })
     }
 
     /// So many bytes the JSON has at the most.

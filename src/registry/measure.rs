@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Registry;
+use super::reads::counted;
 use crate::node::NodeType;
 use crate::store::Connections;
 
@@ -36,7 +37,13 @@ impl Registry {
         if !self.last_count.is_due() {
             return;
         }
-        match tokio::time::timeout(PATIENCE, self.store.summary()).await {
+        let count = async {
+            match self.catalog.fleet() {
+                Some(fleet) => counted(fleet).await,
+                None => self.store.summary().await,
+            }
+        };
+        match tokio::time::timeout(PATIENCE, count).await {
             Ok(Ok(seen)) => {
                 let counts: Vec<_> = seen
                     .value

@@ -10,6 +10,7 @@ pub mod follow;
 pub mod health;
 pub mod migration;
 mod news;
+pub(crate) mod page;
 pub mod postgres;
 mod retention;
 pub mod sqlite;
@@ -21,9 +22,11 @@ use async_trait::async_trait;
 pub use error::StoreError;
 pub use event_page::EventPage;
 pub use follow::{Digest, Followed, Hints, Loaded, Position, Recorded, Signs, Written};
+pub use page::Page;
 pub use retention::{Pruned, Swept};
 
 use self::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
+use self::page::PageBuilder;
 use crate::node::{
     DiscoveryQuery, Event, EventKind, EventQuery, Horizon, Life, NodeKey, NodeRecord, Origin, Precondition,
     Reason, Registration, Revision, Summary,
@@ -254,72 +257,4 @@ pub struct Connections {
     pub in_use: u32,
     /// How many may be open.
     pub max: u32,
-}
-
-/// Some records in the order of their ids.
-#[derive(Debug, Clone)]
-pub struct Page {
-    /// The records.
-    pub records: Vec<NodeRecord>,
-    /// Whether more follow.
-    pub more: bool,
-}
-
-/// The largest page, in bytes of JSON. A record larger than that has a page for itself.
-const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
-
-/// Collects a page up to its limit in records and bytes.
-struct PageBuilder {
-    records: Vec<NodeRecord>,
-    limit: usize,
-    bytes: usize,
-    full: bool,
-}
-
-impl PageBuilder {
-    fn new(limit: usize) -> Self {
-        Self { records: Vec::new(), limit, bytes: 0, full: false }
-    }
-
-    /// Takes the next record, unless the page is full; then it only notes that more follow.
-    fn push(&mut self, record: NodeRecord) {
-        let bytes = self.bytes + rendered_bytes(&record);
-        if self.full
-            || self.records.len() == self.limit
-            || (bytes > MAX_PAGE_BYTES && !self.records.is_empty())
-        {
-            self.full = true;
-        } else {
-            self.bytes = bytes;
-            self.records.push(record);
-        }
-    }
-
-    /// Whether it is known that more follow: nothing further is needed.
-    fn is_full(&self) -> bool {
-        self.full
-    }
-
-    fn finish(self) -> Page {
-        Page { records: self.records, more: self.full }
-    }
-}
-
-/// At most so many bytes does a record have in an answer.
-fn rendered_bytes(record: &NodeRecord) -> usize {
-    // Names of the fields, times, numbers.
-    const FRAME: usize = 512;
-    // A control character takes six bytes in JSON.
-    const ESCAPED: usize = 6;
-    let json = [&record.capabilities, &record.endpoints, &record.metadata];
-    let strings = [
-        Some(record.node_id.as_str()),
-        Some(record.node_type.as_str()),
-        Some(record.node_version.as_str()),
-        record.health_endpoint.as_deref(),
-        record.maintenance.as_deref(),
-    ];
-    FRAME
-        + json.iter().map(|json| json.as_str().len()).sum::<usize>()
-        + strings.iter().flatten().map(|text| text.len() * ESCAPED).sum::<usize>()
 }

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::follow::JournalPosition;
-use super::{Followed, Position, Signs, rendered_bytes};
+use super::page::rendered_bytes;
+use super::{Followed, Position, Signs};
 use crate::node::{Event, Horizon, NodeKey, NodeRecord, Revision};
 
 /// So many events are read at a time.

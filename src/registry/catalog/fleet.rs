@@ -1,20 +1,43 @@
 //! The fleet at a revision. It never changes, but for the signs of life of its nodes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use imbl::{OrdMap, Vector};
+
+use super::changes::{Behind, Change, Changes};
+use super::find::{self, Conditions};
+use super::index::Index;
+use super::lists::Lists;
+use super::node::{Node, Parts};
+use super::postings::Postings;
+use super::slots::Slots;
+use super::tokens;
 use crate::node::{
-    DiscoveryQuery, Event, Horizon, Moment, NodeKey, Revision, Shown, ShownRecord, Summary, Ttl,
+    DiscoveryQuery, Horizon, NodeKey, NodeRecord, Revision, ShownRecord, Status, Summary, SummaryBuilder,
+    Timestamp, Ttl,
 };
+use crate::store::Digest;
 
-/// The fleet at a revision.
+/// The fleet at a revision. A copy costs nothing: it shares all that neither changes.
+#[derive(Clone)]
 pub struct Fleet {
-    revision: Revision,
-    horizon: Horizon,
-}
-
-/// A registered node.
-pub struct Node {
-    shown: Arc<ShownRecord>,
+    pub(super) epoch: u64,
+    pub(super) revision: Revision,
+    pub(super) horizon: Horizon,
+    pub(super) changes: Changes,
+    ttl: Ttl,
+    nodes: Slots<Arc<Node>>,
+    /// How many nodes there are.
+    count: usize,
+    /// What their records take, in bytes of JSON.
+    bytes: usize,
+    /// Slots by the tokens of ids.
+    ids: OrdMap<u64, Postings>,
+    lists: Lists,
+    index: Index,
+    /// Slots that nodes have had. All others below the number of nodes and these are in use.
+    free: Vector<u32>,
 }
 
 /// A page of nodes.
@@ -25,46 +48,43 @@ pub struct Found {
     pub more: bool,
 }
 
-/// An event, and what it did.
-pub struct Change {
-    /// The event.
-    pub event: Event,
-    /// The node before it, if that is known.
-    pub before: Option<Arc<Node>>,
-    /// The node as it was when the event was taken: with this change and maybe with later ones; `None` if it was gone.
-    pub after: Option<Arc<Node>>,
-}
-
-/// The changes that were asked for are not kept any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Behind {
-    /// Changes after this one are kept.
-    pub kept_after: Revision,
-}
-
-impl Node {
-    /// The node as it is shown now.
-    #[must_use]
-    pub fn show(&self, _horizon: &Horizon, _server_ttl: Ttl) -> Shown {
-        Shown { record: Arc::clone(&self.shown), moment: self.moment() }
-    }
-
-    fn moment(&self) -> Moment {
-        unreachable!("no fleet is made yet")
-    }
-}
-
 impl Fleet {
+    /// A fleet without nodes.
+    pub(super) fn empty(ttl: Ttl, epoch: u64) -> Self {
+        Self {
+            epoch,
+            revision: Revision::ZERO,
+            horizon: Horizon::at(Timestamp::NEG_INFINITY),
+            changes: Changes::after(Revision::ZERO),
+            ttl,
+            nodes: Slots::default(),
+            count: 0,
+            bytes: 0,
+            ids: OrdMap::new(),
+            lists: Lists::default(),
+            index: Index::default(),
+            free: Vector::new(),
+        }
+    }
+
+    /// All nodes have been put in, as they are at a revision.
+    pub(super) fn loaded(&mut self, revision: Revision, horizon: Horizon) {
+        self.revision = revision;
+        self.horizon = horizon;
+        self.changes = Changes::after(revision);
+    }
+
     /// All changes up to this one are in it.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// How often the whole fleet has been loaded.
+    /// How often the whole fleet has been loaded. Another number than before: revisions may have gone back, and what was
+    /// seen before has nothing to do with this.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        0
+        self.epoch
     }
 
     /// What status is judged by: all signs of life until then are known.
@@ -73,41 +93,184 @@ impl Fleet {
         &self.horizon
     }
 
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are no nodes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// One node.
     #[must_use]
-    pub fn get(&self, _id: &NodeKey) -> Option<&Arc<Node>> {
-        None
+    pub fn get(&self, id: &NodeKey) -> Option<&Arc<Node>> {
+        self.node(self.slot(id.as_str())?)
     }
 
     /// One page of nodes.
     #[must_use]
-    pub fn discover(&self, _query: &DiscoveryQuery) -> Found {
-        Found { nodes: Vec::new(), more: false }
+    pub fn discover(&self, query: &DiscoveryQuery) -> Found {
+        // There is no query that takes so many.
+        self.discover_within(query, u64::MAX).unwrap_or(Found { nodes: Vec::new(), more: false })
+    }
+
+    /// One page of nodes, if it can be had by stepping over so many nodes. `None`: to find it takes longer, and is not to
+    /// be done where others wait.
+    #[must_use]
+    pub fn discover_within(&self, query: &DiscoveryQuery, steps: u64) -> Option<Found> {
+        find::page(self, query, steps)
     }
 
     /// Whether a node is one that a query asks for, whatever page it would be on.
     #[must_use]
-    pub fn matches(&self, _query: &DiscoveryQuery, _node: &Node) -> bool {
-        false
+    pub fn matches(&self, query: &DiscoveryQuery, node: &Node) -> bool {
+        self.has_status(query, node) && self.may_match(query, node)
     }
 
     /// Whether it would be, if its status were the one that is asked for.
     #[must_use]
-    pub fn may_match(&self, _query: &DiscoveryQuery, _node: &Node) -> bool {
-        false
+    pub fn may_match(&self, query: &DiscoveryQuery, node: &Node) -> bool {
+        Conditions::of(query).hold(node)
     }
 
-    /// How many nodes there are. Goes through all of them.
+    pub(super) fn has_status(&self, query: &DiscoveryQuery, node: &Node) -> bool {
+        query.status.is_empty() || query.status.contains(&node.status(&self.horizon, self.ttl))
+    }
+
+    /// How many nodes there are, of what. Goes through all of them.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        crate::node::SummaryBuilder::default().finish()
+        let mut kinds = HashMap::new();
+        self.nodes.for_each(&mut |node| {
+            let kind = node.kind();
+            let (_, counts) = kinds.entry(kind.of_both).or_insert((kind, [0_u64; Status::ALL.len()]));
+            counts[node.status(&self.horizon, self.ttl) as usize] += 1;
+        });
+        let mut summary = SummaryBuilder::default();
+        for (kind, counts) in kinds.into_values() {
+            for status in Status::ALL {
+                let nodes = counts[status as usize];
+                if nodes > 0 {
+                    summary.add(kind.node_type.to_string(), kind.node_version.to_string(), status, nodes);
+                }
+            }
+        }
+        summary.finish()
+    }
+
+    /// Calls `visit` with each node and what tells its copy of the registration from others. Goes through all of them.
+    pub fn for_each_digest<'f>(&'f self, mut visit: impl FnMut(&'f NodeKey, Digest)) {
+        self.nodes.for_each(&mut |node| visit(node.id(), node.digest()));
     }
 
     /// The changes after a revision, in their order.
     ///
     /// # Errors
     /// If not all of them are kept.
-    pub fn changes_after(&self, _after: Revision) -> Result<Vec<Arc<Change>>, Behind> {
-        Ok(Vec::new())
+    pub fn changes_after(&self, after: Revision) -> Result<Vec<Arc<Change>>, Behind> {
+        self.changes.since(after)
+    }
+
+    pub(super) fn lists(&self) -> &Lists {
+        &self.lists
+    }
+
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(super) fn node(&self, slot: u32) -> Option<&Arc<Node>> {
+        self.nodes.get(slot)
+    }
+
+    pub(super) fn slot(&self, id: &str) -> Option<u32> {
+        let mut found = None;
+        // Another id may have the same token.
+        self.ids.get(&tokens::of_id(id))?.for_each(|slot| {
+            if self.node(slot).is_some_and(|node| node.id().as_str() == id) {
+                found = Some(slot);
+            }
+        });
+        found
+    }
+
+    /// All nodes, in the order of their ids.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> Vec<Arc<Node>> {
+        let entries = self.lists.from(super::lists::ALL, std::ops::Bound::Unbounded);
+        entries.filter_map(|entry| self.node(entry.slot).cloned()).collect()
+    }
+
+    /// Puts a node in, in place of what it was. Signs of life are those of the record.
+    pub(super) fn put(&mut self, mut record: NodeRecord) -> Arc<Node> {
+        let (slot, old) = match self.slot(record.node_id.as_str()) {
+            Some(slot) => (slot, self.node(slot).cloned()),
+            None => (self.enter(&record.node_id), None),
+        };
+        if let Some(old) = &old {
+            // The text of the id is kept once, whoever brings another copy of it.
+            record.node_id.clone_from(old.id());
+        }
+        let shown = ShownRecord::of(&record);
+        let kind = [&*record.node_type, &*record.node_version];
+        let kind = self.lists.set(&record.node_id, slot, old.as_deref().map(Node::kind), kind);
+        let unlisted = self.index.set(slot, old.as_deref(), &shown, self.bytes);
+        let node = Arc::new(Node::new(&record, Parts { shown: Arc::new(shown), kind, unlisted }));
+        self.bytes += node.rendered_bytes();
+        self.bytes -= old.map_or(0, |old| old.rendered_bytes());
+        self.nodes.set(slot, Some(Arc::clone(&node)));
+        node
+    }
+
+    /// Takes a node out.
+    pub(super) fn remove(&mut self, id: &NodeKey) {
+        let Some(slot) = self.slot(id.as_str()) else { return };
+        let Some(old) = self.nodes.set(slot, None) else { return };
+        self.lists.clear(id, old.kind());
+        self.index.clear(slot, &old);
+        let token = tokens::of_id(id.as_str());
+        if self.ids.get_mut(&token).is_some_and(|slots| slots.remove(slot)) {
+            self.ids.remove(&token);
+        }
+        self.count -= 1;
+        self.bytes -= old.rendered_bytes();
+        self.free.push_back(slot);
+    }
+
+    /// A slot for a new node.
+    fn enter(&mut self, id: &NodeKey) -> u32 {
+        // More nodes than numbers don't fit into any memory.
+        let slot = self.free.pop_front().unwrap_or(u32::try_from(self.count).unwrap_or(u32::MAX));
+        let token = tokens::of_id(id.as_str());
+        match self.ids.get_mut(&token) {
+            Some(slots) => slots.insert(slot),
+            None => {
+                self.ids.insert(token, Postings::One(slot));
+            }
+        }
+        self.count += 1;
+        slot
+    }
+
+    /// Notes a sign of life; `false` if there is no such node.
+    pub(super) fn seen_alive(&self, id: &NodeKey, at: Timestamp) -> bool {
+        let node = self.get(id);
+        if let Some(node) = node {
+            node.seen_alive(at);
+        }
+        node.is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn leaves_nothing(&self) -> bool {
+        self.count == 0
+            && self.bytes == 0
+            && self.ids.is_empty()
+            && self.lists.is_empty()
+            && self.index.is_empty()
     }
 }

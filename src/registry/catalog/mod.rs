@@ -1,49 +1,81 @@
 //! The whole fleet in memory, equal to the table up to a revision.
 //!
 //! Readers take a [`Fleet`], which never changes, and never wait for anybody. Writers (our own batches, and the
-//! follower) make the next one from it.
+//! follower) make the next one from it: `apply` has the rules. A fleet is made of tables that share what hasn't changed:
+//! the nodes by number (`slots`), the lists in the order of ids (`lists`), and who has what in its JSON (`index`, by
+//! `tokens`). `find` answers queries from these.
 
+mod apply;
+mod changes;
+mod find;
 mod fleet;
+mod index;
+mod lists;
+mod loading;
+mod node;
+mod postings;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod tokens;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
-use crate::node::{Horizon, NodeKey, NodeRecord, Revision, Timestamp, Ttl};
-use crate::store::{Followed, Loaded, Recorded};
+use self::apply::{Ahead, Applying};
+use self::loading::Meanwhile;
+use crate::node::{Horizon, NodeKey, Revision, Timestamp, Ttl};
+use crate::store::{Followed, Recorded};
 
-pub use self::fleet::{Behind, Change, Fleet, Found, Node};
+pub use self::apply::Outcome;
+pub use self::changes::{Behind, Change};
+pub use self::fleet::{Fleet, Found};
+pub use self::loading::{Loading, NotAll};
+pub use self::node::Node;
 
 /// The fleet as it is now, and how it becomes what it is next.
 pub struct Catalog {
     ttl: Ttl,
+    /// What readers take. `None` before it is loaded.
+    current: ArcSwapOption<Fleet>,
+    /// Who makes the next fleet holds this while doing so. Not an async lock: it is held for the time of a computation,
+    /// some microseconds for each node that changes.
+    writer: Mutex<Writer>,
+    /// The revision of `current`, for those that wait for it.
     revision: watch::Sender<Option<Revision>>,
 }
 
-/// What a batch of ours has left behind of a node.
-#[derive(Debug, Clone)]
-pub enum Outcome {
-    /// It is registered so.
-    Present(NodeRecord),
-    /// It is gone, by the event with this number.
-    Gone(NodeKey, Revision),
+/// What writers know that readers don't.
+#[derive(Default)]
+struct Writer {
+    ahead: Ahead,
+    /// What is done while the table is being read, if it is.
+    meanwhile: Option<Meanwhile>,
+    /// How many loadings have begun.
+    loadings: u64,
 }
 
 impl Catalog {
     /// A catalog that isn't loaded.
     #[must_use]
     pub fn new(ttl: Ttl) -> Self {
-        Self { ttl, revision: watch::Sender::new(None) }
+        Self {
+            ttl,
+            current: ArcSwapOption::empty(),
+            writer: Mutex::default(),
+            revision: watch::Sender::new(None),
+        }
     }
 
     /// The fleet; `None` before it is loaded.
     #[must_use]
     pub fn fleet(&self) -> Option<Arc<Fleet>> {
-        let _ = self.ttl;
-        None
+        self.current.load_full()
     }
 
-    /// The revision up to which all changes are in the fleet, whenever it changes; `None` before it is loaded.
+    /// The revision up to which all changes are in the fleet, whenever the fleet changes; `None` before it is loaded.
     #[must_use]
     pub fn revision(&self) -> watch::Receiver<Option<Revision>> {
         self.revision.subscribe()
@@ -51,33 +83,71 @@ impl Catalog {
 
     /// Takes what a batch of ours has done. It can be read when this returns, before all changes that others made
     /// before it are known; the revision goes on as soon as they are.
-    pub fn written(&self, _recorded: &[Recorded], _outcomes: Vec<Outcome>) {}
+    pub fn written(&self, recorded: &[Recorded], outcomes: Vec<Outcome>) {
+        let mut writer = self.write();
+        if let Some(meanwhile) = &mut writer.meanwhile {
+            meanwhile.written(recorded, &outcomes);
+        }
+        self.change(&mut writer, |applying| applying.written(recorded, outcomes));
+    }
 
     /// Takes signs of life that we have noted.
-    pub fn beaten(&self, _beats: &[(NodeKey, Timestamp)]) {}
+    pub fn beaten(&self, beats: &[(NodeKey, Timestamp)]) {
+        let mut writer = self.write();
+        if let Some(meanwhile) = &mut writer.meanwhile {
+            meanwhile.beaten(beats);
+        }
+        // All fleets share the signs of life of a node, so no other one is made. It can't become an old one meanwhile:
+        // that takes the lock.
+        let current = self.current.load();
+        if let Some(fleet) = &*current {
+            for (id, at) in beats {
+                if !fleet.seen_alive(id, *at) {
+                    writer.ahead.early(id, *at);
+                }
+            }
+        }
+    }
 
-    /// Begins to take the whole table. What is written meanwhile is not forgotten.
+    /// Begins to take the whole table. What is written meanwhile is not forgotten, and what was there is served until
+    /// then. A loading that was begun before comes to nothing.
     #[must_use]
     pub fn load(&self) -> Loading<'_> {
-        Loading { _catalog: self }
+        Loading::begin(self)
     }
 
     /// Takes what the follower has read. Nothing of it is taken twice, and nothing undoes what is newer.
-    pub fn followed(&self, _followed: Followed) {}
+    pub fn followed(&self, followed: Followed) {
+        self.change(&mut self.write(), |applying| applying.followed(followed));
+    }
 
     /// The instant up to which all signs of life are known, when nothing else has been read.
-    pub fn judged_by(&self, _horizon: Horizon) {}
-}
+    pub fn judged_by(&self, horizon: Horizon) {
+        let _writer = self.write();
+        if let Some(fleet) = self.fleet() {
+            let mut fleet = Fleet::clone(&fleet);
+            if apply::judge_by(&mut fleet, horizon) {
+                self.current.store(Some(Arc::new(fleet)));
+            }
+        }
+    }
 
-/// The table, as it comes.
-pub struct Loading<'a> {
-    _catalog: &'a Catalog,
-}
+    /// Makes the next fleet and shows it.
+    fn change(&self, writer: &mut Writer, change: impl FnOnce(Applying<'_>)) {
+        let Some(fleet) = self.fleet() else { return };
+        let before = fleet.revision();
+        let mut next = Fleet::clone(&fleet);
+        change(Applying::new(&mut next, &mut writer.ahead));
+        let revision = next.revision();
+        self.current.store(Some(Arc::new(next)));
+        if revision != before {
+            self.revision.send_replace(Some(revision));
+        }
+    }
 
-impl Loading<'_> {
-    /// The next record.
-    pub fn take(&mut self, _record: NodeRecord) {}
-
-    /// All records have been taken: the fleet is this, and what was written meanwhile.
-    pub fn finish(self, _loaded: &Loaded) {}
+    /// A panic while the next fleet is made leaves the present one as it is: the lock is as good as before. What it was to
+    /// bring is seen to be missing when table and catalog are compared.
+    fn write(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

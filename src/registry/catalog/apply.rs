@@ -1,0 +1,254 @@
+//! How what happens gets into the fleet, in whatever order it is heard of.
+//!
+//! Three things are heard: what our own batches have done, as soon as they are durable; what the follower reads, which is
+//! everything, but later; and signs of life. A batch of ours may come before changes of others that are older than it, and
+//! what the follower brings may be older than what we have. So:
+//!
+//! - Of a node, the higher revision of its registration counts.
+//! - The fleet's revision is a horizon: all changes up to it are in the fleet. A registration at or below it that isn't
+//!   there is one that was removed later.
+//! - Above it, removals are remembered: an older registration may still come.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::changes::Change;
+use super::fleet::Fleet;
+use super::node::Node;
+use crate::node::{Event, Horizon, NodeKey, NodeRecord, Revision, Timestamp};
+use crate::store::{Followed, Recorded};
+
+/// A sign of life may be heard of before the registration, by the transaction that took it, and be younger than what that
+/// has read. Not by more than this.
+const LATE_MICROS: i64 = 60_000_000;
+/// So many changes wait for older ones. If there are more, the follower brings them.
+const MAX_WAITING: usize = 65_536;
+/// So many signs of life are remembered of nodes that we don't know yet.
+const MAX_EARLY: usize = 65_536;
+
+/// What a batch of ours has left behind of a node.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// It is registered so.
+    Present(NodeRecord),
+    /// It is gone, by the event with this number.
+    Gone(NodeKey, Revision),
+}
+
+/// What is known beside the fleet, until all that came before is known, too.
+#[derive(Default)]
+pub(super) struct Ahead {
+    /// Removed by changes above the fleet's revision.
+    removed: HashMap<NodeKey, Revision>,
+    /// Batches of ours that come after changes which we haven't heard of, by their last revision.
+    waiting: BTreeMap<Revision, Waiting>,
+    /// How many changes these have.
+    waiting_changes: usize,
+    /// Signs of life of nodes that we don't know. The follower brings those; what isn't there the second time is gone.
+    early: [HashMap<NodeKey, Timestamp>; 2],
+}
+
+struct Waiting {
+    previous: Revision,
+    changes: Vec<Arc<Change>>,
+}
+
+/// A fleet that is being changed.
+pub(super) struct Applying<'a> {
+    pub(super) fleet: &'a mut Fleet,
+    pub(super) ahead: &'a mut Ahead,
+    /// What the nodes were that are changed by this.
+    before: HashMap<NodeKey, Option<Arc<Node>>>,
+}
+
+impl<'a> Applying<'a> {
+    pub(super) fn new(fleet: &'a mut Fleet, ahead: &'a mut Ahead) -> Self {
+        Self { fleet, ahead, before: HashMap::new() }
+    }
+
+    /// See [`super::Catalog::written`].
+    pub(super) fn written(mut self, recorded: &[Recorded], outcomes: Vec<Outcome>) {
+        let known = self.fleet.revision;
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Present(record) => {
+                    // What isn't there, and is not newer than all that we know, was removed since.
+                    let may_be_new = record.revision > known
+                        && self.newest_removal(&record.node_id) < Some(record.revision);
+                    self.present(record, may_be_new);
+                }
+                Outcome::Gone(id, revision) => self.gone(&id, revision),
+            }
+        }
+        for Recorded { previous, events } in recorded {
+            let Some(last) = events.last().map(|event| event.revision) else { continue };
+            if last <= self.fleet.revision {
+                continue;
+            }
+            let changes: Vec<_> = events.iter().map(|event| self.change(event.clone())).collect();
+            self.ahead.wait(last, Waiting { previous: *previous, changes });
+        }
+        self.catch_up();
+    }
+
+    /// See [`super::Catalog::followed`].
+    pub(super) fn followed(mut self, followed: Followed) {
+        let Followed { events, mut records, snapshot, signs, position, horizon, .. } = followed;
+        let is_newest = snapshot >= self.fleet.revision;
+        for event in &events {
+            if let Some(record) = records.remove(&event.node_id) {
+                // All that the snapshot has is there, if we know of nothing newer: of rows that no event announced, too.
+                let removed = self.newest_removal(&record.node_id);
+                let may_be_new = is_newest && (removed < Some(record.revision) || removed <= Some(snapshot));
+                self.present(record, may_be_new);
+            } else if !self.before.contains_key(&event.node_id) {
+                self.gone(&event.node_id, snapshot);
+            }
+        }
+        let mut waited = self.ahead.changes_up_to(position.revision);
+        for event in events {
+            if event.revision > self.fleet.revision {
+                let change = waited.remove(&event.revision).unwrap_or_else(|| self.change(event));
+                self.fleet.changes.push(change);
+            }
+        }
+        self.fleet.revision = self.fleet.revision.max(position.revision);
+        self.catch_up();
+        for sign in &signs {
+            for id in &sign.alive {
+                self.fleet.seen_alive(id, sign.at);
+            }
+            for node in sign.renewed.iter().filter_map(|id| self.fleet.get(id)) {
+                node.renewed(sign.at);
+            }
+        }
+        self.ahead.come_true(self.fleet);
+        judge_by(self.fleet, horizon);
+    }
+
+    /// A node as somebody has read it.
+    fn present(&mut self, mut record: NodeRecord, may_be_new: bool) {
+        let present = self.fleet.get(&record.node_id).cloned();
+        match &present {
+            None if !may_be_new => return self.touch(&record.node_id, present),
+            Some(node) if node.revision() > record.revision => return self.touch(&record.node_id, present),
+            Some(node) if node.revision() == record.revision => {
+                if node.registered_at() == record.registered_at {
+                    node.renewed(record.updated_at);
+                    if let Some(at) = record.last_heartbeat {
+                        node.seen_alive(at);
+                    }
+                }
+                return self.touch(&record.node_id, present);
+            }
+            Some(node) if node.registered_at() == record.registered_at => {
+                let late = self.fleet.horizon.at.minus_micros(LATE_MICROS);
+                record.last_heartbeat =
+                    record.last_heartbeat.max(node.last_heartbeat().filter(|at| *at >= late));
+                if node.updated_at() >= late {
+                    record.updated_at = record.updated_at.max(node.updated_at());
+                }
+            }
+            None | Some(_) => {}
+        }
+        self.ahead.removed.remove(&record.node_id);
+        self.touch(&record.node_id, present);
+        self.fleet.put(record);
+    }
+
+    /// A node that was removed, at the latest by the change with this number.
+    fn gone(&mut self, id: &NodeKey, by: Revision) {
+        let present = self.fleet.get(id).cloned();
+        if present.as_ref().is_none_or(|node| node.revision() <= by) {
+            if by > self.fleet.revision {
+                let newest = self.ahead.removed.entry(id.clone()).or_insert(by);
+                *newest = by.max(*newest);
+            }
+            self.fleet.remove(id);
+        }
+        self.touch(id, present);
+    }
+
+    fn newest_removal(&self, id: &NodeKey) -> Option<Revision> {
+        self.ahead.removed.get(id).copied()
+    }
+
+    /// Remembers what a node was before this.
+    fn touch(&mut self, id: &NodeKey, was: Option<Arc<Node>>) {
+        self.before.entry(id.clone()).or_insert(was);
+    }
+
+    fn change(&self, event: Event) -> Arc<Change> {
+        let after = self.fleet.get(&event.node_id).cloned();
+        let before = self.before.get(&event.node_id).cloned().unwrap_or_else(|| after.clone());
+        Arc::new(Change { event, before, after })
+    }
+
+    /// Goes on over the batches that waited for what is known now.
+    fn catch_up(&mut self) {
+        while let Some(first) = self.ahead.waiting.first_entry() {
+            if first.get().previous > self.fleet.revision {
+                break;
+            }
+            let (last, batch) = first.remove_entry();
+            self.ahead.waiting_changes -= batch.changes.len();
+            for change in batch.changes {
+                if change.event.revision > self.fleet.revision {
+                    self.fleet.changes.push(change);
+                }
+            }
+            self.fleet.revision = self.fleet.revision.max(last);
+        }
+        let revision = self.fleet.revision;
+        self.ahead.removed.retain(|_, removed| *removed > revision);
+    }
+}
+
+/// Judges by a horizon, unless it is older than the one that is.
+pub(super) fn judge_by(fleet: &mut Fleet, horizon: Horizon) -> bool {
+    let is_newer = horizon.at >= fleet.horizon.at && horizon != fleet.horizon;
+    if is_newer {
+        fleet.horizon = horizon;
+    }
+    is_newer
+}
+
+impl Ahead {
+    fn wait(&mut self, last: Revision, batch: Waiting) {
+        self.waiting_changes += batch.changes.len();
+        self.waiting.insert(last, batch);
+        while self.waiting_changes > MAX_WAITING {
+            // The last ones are waited for longest.
+            let Some((_, batch)) = self.waiting.pop_last() else { return };
+            self.waiting_changes -= batch.changes.len();
+        }
+    }
+
+    /// The changes that waited, by their revisions, of the batches that begin at or below one.
+    fn changes_up_to(&self, revision: Revision) -> HashMap<Revision, Arc<Change>> {
+        let begun = self.waiting.values().take_while(|batch| batch.previous < revision);
+        begun
+            .flat_map(|batch| &batch.changes)
+            .map(|change| (change.event.revision, Arc::clone(change)))
+            .collect()
+    }
+
+    /// Remembers a sign of life of a node that we don't know.
+    pub(super) fn early(&mut self, id: &NodeKey, at: Timestamp) {
+        let [early, _] = &mut self.early;
+        if early.len() < MAX_EARLY || early.contains_key(id) {
+            let latest = early.entry(id.clone()).or_insert(at);
+            *latest = at.max(*latest);
+        }
+    }
+
+    /// Notes the signs of life of those nodes that are known now.
+    fn come_true(&mut self, fleet: &Fleet) {
+        for early in &mut self.early {
+            early.retain(|id, at| !fleet.seen_alive(id, *at));
+        }
+        self.early.swap(0, 1);
+        let [forgotten, _] = &mut self.early;
+        forgotten.clear();
+    }
+}

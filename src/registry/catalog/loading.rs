@@ -1,0 +1,129 @@
+//! Taking the whole table, while the world goes on.
+
+use std::sync::Arc;
+
+use super::Catalog;
+use super::apply::{Ahead, Applying, Outcome};
+use super::fleet::Fleet;
+use crate::node::{NodeKey, NodeRecord, Timestamp};
+use crate::store::page::rendered_bytes;
+use crate::store::{Loaded, Recorded};
+
+/// So many bytes are remembered of what is written while the table is read.
+const MAX_BYTES: usize = 128 * 1024 * 1024;
+
+/// Not all that was written while the table was read could be remembered, or somebody has begun to read it anew. It is to
+/// be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not all is known that was written while the table was read")]
+pub struct NotAll;
+
+/// What was done since a loading began, in that order.
+#[derive(Default)]
+pub(super) struct Meanwhile {
+    done: Vec<Done>,
+    bytes: usize,
+}
+
+enum Done {
+    Written(Vec<Recorded>, Vec<Outcome>),
+    Beaten(Vec<(NodeKey, Timestamp)>),
+}
+
+impl Meanwhile {
+    pub(super) fn written(&mut self, recorded: &[Recorded], outcomes: &[Outcome]) {
+        const EVENT_BYTES: usize = 512;
+        let events = recorded.iter().map(|recorded| recorded.events.len()).sum::<usize>();
+        let records = outcomes.iter().map(|outcome| match outcome {
+            Outcome::Present(record) => rendered_bytes(record),
+            Outcome::Gone(..) => EVENT_BYTES,
+        });
+        let bytes = records.sum::<usize>() + events * EVENT_BYTES;
+        self.remember(bytes, || Done::Written(recorded.to_vec(), outcomes.to_vec()));
+    }
+
+    pub(super) fn beaten(&mut self, beats: &[(NodeKey, Timestamp)]) {
+        self.remember(size_of_val(beats), || Done::Beaten(beats.to_vec()));
+    }
+
+    fn is_all(&self) -> bool {
+        self.bytes <= MAX_BYTES
+    }
+
+    fn remember(&mut self, bytes: usize, done: impl FnOnce() -> Done) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.is_all() {
+            self.done.push(done());
+        } else {
+            // It can't be all any more.
+            self.done = Vec::new();
+        }
+    }
+}
+
+/// The table, as it comes.
+pub struct Loading<'a> {
+    catalog: &'a Catalog,
+    fleet: Fleet,
+    /// Which loading of the catalog's this is.
+    number: u64,
+}
+
+impl<'a> Loading<'a> {
+    pub(super) fn begin(catalog: &'a Catalog) -> Self {
+        let mut writer = catalog.write();
+        writer.meanwhile = Some(Meanwhile::default());
+        writer.loadings += 1;
+        let epoch = catalog.fleet().map_or(0, |fleet| fleet.epoch()) + 1;
+        Self { catalog, fleet: Fleet::empty(catalog.ttl, epoch), number: writer.loadings }
+    }
+
+    /// The next record.
+    pub fn take(&mut self, record: NodeRecord) {
+        self.fleet.put(record);
+    }
+
+    /// All records have been taken: the fleet is this, and what was written meanwhile.
+    ///
+    /// # Errors
+    /// If that isn't all known. The fleet is what it was before.
+    pub fn finish(mut self, loaded: &Loaded) -> Result<(), NotAll> {
+        let catalog = self.catalog;
+        let mut writer = catalog.write();
+        if writer.loadings != self.number {
+            return Err(NotAll);
+        }
+        let meanwhile = writer.meanwhile.take().filter(Meanwhile::is_all).ok_or(NotAll)?;
+        self.fleet.loaded(loaded.position.revision, loaded.horizon);
+        let mut ahead = Ahead::default();
+        for done in meanwhile.done {
+            match done {
+                Done::Written(recorded, outcomes) => {
+                    Applying::new(&mut self.fleet, &mut ahead).written(&recorded, outcomes);
+                }
+                Done::Beaten(beats) => {
+                    for (id, at) in beats {
+                        if !self.fleet.seen_alive(&id, at) {
+                            ahead.early(&id, at);
+                        }
+                    }
+                }
+            }
+        }
+        writer.ahead = ahead;
+        let revision = self.fleet.revision();
+        catalog.current.store(Some(Arc::new(self.fleet.clone())));
+        catalog.revision.send_replace(Some(revision));
+        Ok(())
+    }
+}
+
+impl Drop for Loading<'_> {
+    /// Nothing is to be remembered any more.
+    fn drop(&mut self) {
+        let mut writer = self.catalog.write();
+        if writer.loadings == self.number {
+            writer.meanwhile = None;
+        }
+    }
+}

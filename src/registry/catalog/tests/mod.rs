@@ -1,0 +1,59 @@
+//! The catalog against what it ought to be.
+
+mod model;
+
+use super::*;
+use crate::node::{DiscoveryQuery, JsonText, NodeRecord};
+use crate::store::{Loaded, Position};
+
+pub(super) const TTL: Ttl = Ttl::from_seconds(90);
+
+pub(super) fn record(id: &str, revision: i64) -> NodeRecord {
+    NodeRecord {
+        node_id: NodeKey::new(id).unwrap(),
+        node_type: "effect".into(),
+        node_version: "1.0.0".into(),
+        capabilities: JsonText::from_database("{}"),
+        endpoints: JsonText::from_database("{}"),
+        metadata: JsonText::from_database("{}"),
+        health_endpoint: None,
+        last_heartbeat: None,
+        registered_at: Timestamp::from_unix_micros(0),
+        updated_at: Timestamp::from_unix_micros(0),
+        ttl_seconds: None,
+        maintenance: None,
+        revision: Revision::new(revision).unwrap(),
+    }
+}
+
+pub(super) fn loaded(revision: i64, at: i64) -> Loaded {
+    Loaded { position: position(revision), horizon: Horizon::at(Timestamp::from_unix_micros(at)) }
+}
+
+pub(super) fn position(revision: i64) -> Position {
+    let mut position = Position::default();
+    position.revision = Revision::new(revision).unwrap();
+    position
+}
+
+#[test]
+fn a_fleet_is_found_and_nothing_is_left_of_it() {
+    let catalog = Catalog::new(TTL);
+    assert!(catalog.fleet().is_none());
+    let mut loading = catalog.load();
+    for n in 0..500 {
+        let mut record = record(&format!("n{n}"), n);
+        record.node_version = format!("1.{}.0", n % 7);
+        record.metadata = JsonText::from_database(&format!(r#"{{"n":{n},"of":[{},"x"]}}"#, n % 3));
+        loading.take(record);
+    }
+    loading.finish(&loaded(500, 0)).unwrap();
+    let fleet = catalog.fleet().unwrap();
+    assert_eq!((fleet.len(), fleet.discover(&DiscoveryQuery::default()).nodes.len()), (500, 100));
+    let mut fleet = Fleet::clone(&fleet);
+    for n in 0..500 {
+        fleet.remove(&NodeKey::new(format!("n{n}")).unwrap());
+    }
+    assert!(fleet.leaves_nothing());
+    assert_eq!(catalog.fleet().unwrap().all().len(), 500, "a snapshot stays what it is");
+}
