@@ -1,5 +1,7 @@
 //! Many nodes in one request.
 
+use std::sync::Arc;
+
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
@@ -9,9 +11,9 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::body::{JsonBody, MAX_BATCH_BODY_BYTES, MAX_BODY_BYTES};
+use super::context::RequestContext;
 use super::items::{Outcomes, list, no_parameters, read_ids, read_large};
 use super::nodes::NamedRegistrationBody;
-use super::observe::CorrelationId;
 use super::problem::{Problem, ProblemBody};
 use crate::node::fault::Path;
 use crate::node::json::fields;
@@ -91,7 +93,7 @@ struct RegistrationResultBody {
 pub(super) async fn register(
     State(app): State<App>,
     RawQuery(query): RawQuery,
-    Extension(correlation_id): Extension<CorrelationId>,
+    Extension(context): Extension<Arc<RequestContext>>,
     body: JsonBody<MAX_BATCH_BODY_BYTES>,
 ) -> Result<Response, Problem> {
     no_parameters(query.as_deref())?;
@@ -103,7 +105,7 @@ pub(super) async fn register(
             registration: registration.clone(),
             alive: false,
             precondition: Precondition::None,
-            origin: correlation_id.origin(),
+            origin: context.origin(),
         })
         .collect();
     let mut outcomes = app.registry.register_all(writes).await.into_iter();
@@ -119,7 +121,7 @@ pub(super) async fn register(
                 }
                 Err(BadItem { node_id, problem }) => (node_id, Err(problem)),
             };
-            result(index, node_id, outcome, correlation_id.as_str())
+            result(index, node_id, outcome, context.correlation_id())
         })
         .collect();
     Ok(Json(RegistrationResultsBody { results }).into_response())
@@ -209,7 +211,7 @@ pub(super) struct DeregistrationResultsBody {
 pub(super) async fn deregister(
     State(app): State<App>,
     RawQuery(query): RawQuery,
-    Extension(correlation_id): Extension<CorrelationId>,
+    Extension(context): Extension<Arc<RequestContext>>,
     body: JsonBody<MAX_BODY_BYTES>,
 ) -> Result<Response, Problem> {
     no_parameters(query.as_deref())?;
@@ -217,7 +219,7 @@ pub(super) async fn deregister(
     let writes = ids.values().flatten().map(|node_id| DeregisterWrite {
         node_id: node_id.clone(),
         precondition: Precondition::None,
-        origin: correlation_id.origin(),
+        origin: context.origin(),
     });
     let outcomes = app.registry.deregister_all(writes.collect()).await;
     let Outcomes { done, unknown } = Outcomes::of(ids, outcomes)?;

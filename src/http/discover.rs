@@ -1,6 +1,7 @@
 //! Discovery: which nodes, and which page of them.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -10,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use utoipa::{IntoParams, ToSchema};
 
 use super::consistency::ReadParameters;
+use super::context::RequestContext;
 use super::filters::FilterParameters;
-use super::observe::TimeLimit;
 use super::problem::{Problem, ProblemBody};
 use super::query_string::{Parameter, QueryString};
 use super::record::RecordBody;
@@ -84,15 +85,13 @@ pub(super) struct PageBody<'a> {
 pub(super) async fn discover(
     State(app): State<App>,
     RawQuery(query): RawQuery,
-    limit: Option<Extension<TimeLimit>>,
+    Extension(context): Extension<Arc<RequestContext>>,
     peer: Option<Extension<Peer>>,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
     let Question { query, freshness, poll } = read(query.as_deref())?;
     if let Some(Poll { since, wait }) = poll {
-        if let Some(Extension(limit)) = limit {
-            limit.extend(wait);
-        }
+        context.extend(wait);
         let _waiting = app.metrics.watches.polled();
         tokio::select! {
             () = app.registry.await_change(&query, since, wait) => {}

@@ -1,5 +1,7 @@
 //! Taking a node out of service on purpose, and putting it back.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -7,7 +9,7 @@ use axum::response::Response;
 use utoipa::ToSchema;
 
 use super::body::{JsonBody, MAX_BODY_BYTES};
-use super::observe::CorrelationId;
+use super::context::RequestContext;
 use super::path::PathId;
 use super::problem::{Problem, ProblemBody};
 use super::query_string::QueryString;
@@ -48,14 +50,14 @@ pub(super) async fn begin(
     State(app): State<App>,
     id: PathId,
     RawQuery(query): RawQuery,
-    Extension(correlation_id): Extension<CorrelationId>,
+    Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
     body: JsonBody<MAX_BODY_BYTES>,
 ) -> Result<Response, Problem> {
     let body = body.json()?;
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
     let reason = Reason::read(body, &mut faults);
-    set(&app, id, reason, query.as_deref(), &correlation_id, &headers, faults).await
+    set(&app, id, reason, query.as_deref(), &context, &headers, faults).await
 }
 
 /// Put a node back into service
@@ -78,11 +80,11 @@ pub(super) async fn end(
     State(app): State<App>,
     id: PathId,
     RawQuery(query): RawQuery,
-    Extension(correlation_id): Extension<CorrelationId>,
+    Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let faults = Faults::at_most(Faults::OF_A_REQUEST);
-    set(&app, id, None, query.as_deref(), &correlation_id, &headers, faults).await
+    set(&app, id, None, query.as_deref(), &context, &headers, faults).await
 }
 
 async fn set(
@@ -90,7 +92,7 @@ async fn set(
     id: PathId,
     reason: Option<Reason>,
     query: Option<&str>,
-    correlation_id: &CorrelationId,
+    context: &RequestContext,
     headers: &HeaderMap,
     mut faults: Faults,
 ) -> Result<Response, Problem> {
@@ -99,8 +101,7 @@ async fn set(
     if !faults.is_empty() {
         return Err(Problem::faults(faults));
     }
-    let write =
-        MaintenanceWrite { node_id: id.key()?, reason, precondition, origin: correlation_id.origin() };
+    let write = MaintenanceWrite { node_id: id.key()?, reason, precondition, origin: context.origin() };
     let node = app.registry.set_maintenance(write).await?;
     Ok(show(StatusCode::OK, &node))
 }

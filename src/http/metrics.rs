@@ -1,13 +1,16 @@
 //! Metrics: read here, and requests counted by what there is of methods and routes. A client can send any method and
 //! any path; those that we don't have are one.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use axum::extract::{MatchedPath, State};
 use axum::http::{Method, header};
 use axum::response::IntoResponse;
 
 use super::problem::{Problem, ProblemBody};
 use super::{App, openapi};
-use crate::metrics::{HttpMethod, Metrics};
+use crate::metrics::{HttpMethod, Metrics, Series};
 
 /// Prometheus text format. The version is the format's.
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -42,26 +45,65 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<impl IntoResponse,
     Ok(([(header::CONTENT_TYPE, MEDIA_TYPE), (header::CACHE_CONTROL, "no-cache")], text))
 }
 
-/// Makes the series of every call and every answer that the document has, so that they begin at 0.
-pub(super) fn announce_requests(metrics: &Metrics) {
-    for (path, item) in &openapi::document().paths.paths {
-        let operations = [
-            (HttpMethod::Get, &item.get),
-            (HttpMethod::Put, &item.put),
-            (HttpMethod::Post, &item.post),
-            (HttpMethod::Delete, &item.delete),
-        ];
-        for (method, operation) in operations {
-            if let Some(operation) = operation {
-                let statuses = operation.responses.responses.keys().filter_map(|status| status.parse().ok());
-                metrics.requests.announce(method, path, statuses);
+/// What requests are counted in. The series of the document's calls are looked up once, and not per request.
+pub(super) struct RequestSeries(HashMap<&'static str, Vec<(HttpMethod, Series)>>);
+
+/// What a request is counted in.
+pub(super) enum Counted<'s> {
+    In(&'s Series),
+    As(HttpMethod, &'static str),
+}
+
+impl RequestSeries {
+    /// Makes the series of every call and every answer that the document has, so that they begin at 0.
+    pub(super) fn announced(metrics: &Metrics) -> Self {
+        let mut series: HashMap<&'static str, Vec<(HttpMethod, Series)>> = HashMap::new();
+        for (path, item) in &openapi::document().paths.paths {
+            let operations = [
+                (HttpMethod::Get, &item.get),
+                (HttpMethod::Put, &item.put),
+                (HttpMethod::Post, &item.post),
+                (HttpMethod::Delete, &item.delete),
+            ];
+            for (method, operation) in operations {
+                if let Some(operation) = operation {
+                    let statuses =
+                        operation.responses.responses.keys().filter_map(|status| status.parse().ok());
+                    let announced = metrics.requests.announce(method, path, statuses);
+                    series.entry(path).or_default().push((method, announced));
+                }
             }
+        }
+        Self(series)
+    }
+
+    /// What a request is counted in.
+    pub(super) fn of(&self, method: &Method, matched: Option<&MatchedPath>) -> Counted<'_> {
+        let method = method_label(method);
+        let of_route = matched.and_then(|matched| self.0.get(matched.as_str()));
+        match of_route.and_then(|series| series.iter().find(|(of, _)| *of == method)) {
+            Some((_, series)) => Counted::In(series),
+            None => Counted::As(method, route_label(matched)),
+        }
+    }
+}
+
+impl Counted<'_> {
+    /// The request was answered.
+    pub(super) fn answered(&self, metrics: &Metrics, status: u16, took: Duration) {
+        match self {
+            Self::In(series) => {
+                if !series.answered(status, took) {
+                    metrics.requests.answered(series.method(), series.route(), status, took);
+                }
+            }
+            Self::As(method, route) => metrics.requests.answered(*method, route, status, took),
         }
     }
 }
 
 /// The route of a request as a label: a path of the document, and never a text of the client's.
-pub(super) fn route_label(matched: Option<&MatchedPath>) -> &'static str {
+fn route_label(matched: Option<&MatchedPath>) -> &'static str {
     let Some(matched) = matched.map(MatchedPath::as_str) else { return UNKNOWN };
     if let Some((_, route)) = EMPTY_ID.iter().find(|(path, _)| *path == matched) {
         return route;
@@ -73,7 +115,7 @@ pub(super) fn route_label(matched: Option<&MatchedPath>) -> &'static str {
 }
 
 /// The method of a request as a label.
-pub(super) fn method_label(method: &Method) -> HttpMethod {
+fn method_label(method: &Method) -> HttpMethod {
     match *method {
         Method::GET => HttpMethod::Get,
         Method::HEAD => HttpMethod::Head,

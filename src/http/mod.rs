@@ -4,8 +4,10 @@
 
 mod batch;
 mod body;
+mod compress;
 mod conditional;
 mod consistency;
+mod context;
 mod discover;
 mod events;
 mod filters;
@@ -33,12 +35,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderName, Method, StatusCode, header};
-use axum::response::IntoResponse as _;
+use axum::http::{HeaderName, Method, header};
 use axum::routing::{post, put};
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -47,16 +45,18 @@ use crate::config::{CorsOrigins, Settings};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
+use observe::Observe;
 use problem::Problem;
 
 pub use serve::{Ended, serve};
 
-/// Answers smaller than this are not worth compressing.
-const COMPRESS_FROM_BYTES: u64 = 1_024;
-
 /// What handlers share.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Shared>);
+
+/// What is behind an [`App`]: it is cloned for each request.
+#[doc(hidden)]
+pub struct Shared {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     limits: Limits,
@@ -84,7 +84,21 @@ impl App {
             body_timeout: settings.body_timeout,
             slow: settings.slow,
         };
-        Self { registry, metrics, limits, body_room: body::BodyRoom::new(), messages: Arc::default() }
+        Self(Arc::new(Shared {
+            registry,
+            metrics,
+            limits,
+            body_room: body::BodyRoom::new(),
+            messages: Arc::default(),
+        }))
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
     }
 }
 
@@ -117,37 +131,18 @@ fn routes() -> OpenApiRouter<App> {
 
 /// The whole service.
 pub fn router(app: &App, cors: &CorsOrigins) -> Router {
-    metrics::announce_requests(&app.metrics);
     let (router, _) = routes().split_for_parts();
     let router = router
         .merge(openapi::pages())
         .fallback(unknown_path)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(app.clone())
-        .layer(axum::middleware::from_fn_with_state(app.limits, observe::time_limit))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(CompressionLayer::new().gzip(true).compress_when(worth_compressing()));
+        .with_state(app.clone());
     // No layer at all where CORS is off: it would answer preflights.
     let router = match cors_layer(cors) {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    router.layer(axum::middleware::from_fn_with_state(app.clone(), observe::observe))
-}
-
-/// What to compress: large answers that don't carry a strong entity tag. Such a tag names the bytes of one
-/// representation, and the compressed one would be another (RFC 9110, section 8.8.1).
-fn worth_compressing() -> impl tower_http::compression::Predicate {
-    let no_strong_tag = |_: StatusCode,
-                         _: axum::http::Version,
-                         headers: &axum::http::HeaderMap,
-                         _: &axum::http::Extensions| {
-        headers.get(header::ETAG).is_none_or(|tag| tag.as_bytes().starts_with(b"W/"))
-    };
-    SizeAbove::new(COMPRESS_FROM_BYTES)
-        .and(NotForContentType::IMAGES)
-        .and(NotForContentType::SSE)
-        .and(no_strong_tag)
+    router.layer(Observe::new(app))
 }
 
 fn cors_layer(origins: &CorsOrigins) -> Option<CorsLayer> {
@@ -182,12 +177,4 @@ async fn unknown_path() -> Problem {
 
 async fn method_not_allowed() -> Problem {
     Problem::method_not_allowed()
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "the layer gives it away")]
-fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> axum::response::Response {
-    let message =
-        panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
-    tracing::error!(panic = message, "a handler panicked");
-    Problem::internal().into_response()
 }

@@ -1,6 +1,7 @@
 //! One node: register, get, deregister.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
@@ -11,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::body::{JsonBody, MAX_BODY_BYTES};
 use super::consistency::ReadParameters;
-use super::observe::CorrelationId;
+use super::context::RequestContext;
 use super::path::PathId;
 use super::problem::{Problem, ProblemBody};
 use super::query_string::{Parameter, QueryString};
@@ -126,11 +127,11 @@ pub(super) async fn register(
     State(app): State<App>,
     PathId(id): PathId,
     RawQuery(query): RawQuery,
-    Extension(correlation_id): Extension<CorrelationId>,
+    Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
     body: JsonBody<MAX_BODY_BYTES>,
 ) -> Result<Response, Problem> {
-    register_from(&app, IdFrom::Path(&id), query.as_deref(), &correlation_id, &headers, &body).await
+    register_from(&app, IdFrom::Path(&id), query.as_deref(), &context, &headers, &body).await
 }
 
 /// Register a node (upsert), with its id in the body
@@ -158,18 +159,18 @@ pub(super) async fn register(
 pub(super) async fn register_with_id_in_body(
     State(app): State<App>,
     RawQuery(query): RawQuery,
-    Extension(correlation_id): Extension<CorrelationId>,
+    Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
     body: JsonBody<MAX_BODY_BYTES>,
 ) -> Result<Response, Problem> {
-    register_from(&app, IdFrom::Body, query.as_deref(), &correlation_id, &headers, &body).await
+    register_from(&app, IdFrom::Body, query.as_deref(), &context, &headers, &body).await
 }
 
 async fn register_from(
     app: &App,
     id: IdFrom<'_>,
     query: Option<&str>,
-    correlation_id: &CorrelationId,
+    context: &RequestContext,
     headers: &HeaderMap,
     body: &JsonBody<MAX_BODY_BYTES>,
 ) -> Result<Response, Problem> {
@@ -181,7 +182,7 @@ async fn register_from(
         Some(registration) if faults.is_empty() => registration,
         _ => return Err(Problem::faults(faults)),
     };
-    let write = RegisterWrite { registration, alive, precondition, origin: correlation_id.origin() };
+    let write = RegisterWrite { registration, alive, precondition, origin: context.origin() };
     let registered = app.registry.register(write).await?;
     let code = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = show(code, &registered.node);
@@ -244,7 +245,7 @@ pub(super) async fn deregister(
     State(app): State<App>,
     id: PathId,
     RawQuery(query): RawQuery,
-    Extension(correlation_id): Extension<CorrelationId>,
+    Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
@@ -253,7 +254,7 @@ pub(super) async fn deregister(
     if !faults.is_empty() {
         return Err(Problem::faults(faults));
     }
-    let write = DeregisterWrite { node_id: id.key()?, precondition, origin: correlation_id.origin() };
+    let write = DeregisterWrite { node_id: id.key()?, precondition, origin: context.origin() };
     app.registry.deregister(write).await?;
     Ok(StatusCode::NO_CONTENT)
 }

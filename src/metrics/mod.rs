@@ -31,7 +31,7 @@ pub use self::label::{
 pub use self::life::{Life, SelfPreservation};
 pub use self::nodes::Nodes;
 pub use self::probes::Probes;
-pub use self::requests::{InFlight, Requests};
+pub use self::requests::{InFlight, Requests, Series};
 pub use self::watches::{Waiting, Watches};
 pub use self::writes::{QueueLengths, Writes};
 
@@ -287,9 +287,10 @@ mod tests {
             format!("http_requests_total{{method=\"GET\",route=\"/v1/nodes\",status=\"{status}\"}}")
         };
         let count = "http_request_duration_seconds_count{method=\"GET\",route=\"/v1/nodes\"}";
-        metrics.requests.announce(HttpMethod::Get, "/v1/nodes", [200, 503]);
+        let series = metrics.requests.announce(HttpMethod::Get, "/v1/nodes", [200, 503]);
         assert_values(&metrics, &[(&requests(200), 0.0), (&requests(503), 0.0), (count, 0.0)]);
-        metrics.requests.answered(HttpMethod::Get, "/v1/nodes", 200, Duration::from_secs(2));
+        assert!(series.answered(200, Duration::from_secs(2)));
+        assert!(!series.answered(404, Duration::from_secs(2)), "it was not announced");
         metrics.requests.answered(HttpMethod::Get, "/v1/nodes", 404, Duration::from_secs(2));
         assert_values(
             &metrics,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use super::label::Label as _;
 use super::{HttpMethod, MetricsError, family};
@@ -43,10 +43,21 @@ impl Requests {
     }
 
     /// Makes the series of a route that exists, so that they begin at 0 and not with the first request.
-    pub fn announce(&self, method: HttpMethod, route: &'static str, statuses: impl IntoIterator<Item = u16>) {
-        self.duration.with_label_values(&[method.value(), route]);
-        for status in statuses {
-            self.answered.with_label_values(&[method.value(), route, &status.to_string()]);
+    pub fn announce(
+        &self,
+        method: HttpMethod,
+        route: &'static str,
+        statuses: impl IntoIterator<Item = u16>,
+    ) -> Series {
+        let answered = |status: u16| {
+            let labels = [method.value(), route, &status.to_string()];
+            (status, self.answered.with_label_values(&labels))
+        };
+        Series {
+            method,
+            route,
+            duration: self.duration.with_label_values(&[method.value(), route]),
+            answered: statuses.into_iter().map(answered).collect(),
         }
     }
 
@@ -60,6 +71,41 @@ impl Requests {
     pub fn answered(&self, method: HttpMethod, route: &'static str, status: u16, took: Duration) {
         self.answered.with_label_values(&[method.value(), route, &status.to_string()]).inc();
         self.duration.with_label_values(&[method.value(), route]).observe(took.as_secs_f64());
+    }
+}
+
+/// The series of a method of a route, to be counted in without looking them up.
+pub struct Series {
+    method: HttpMethod,
+    route: &'static str,
+    duration: Histogram,
+    /// By status. There are a dozen.
+    answered: Vec<(u16, IntCounter)>,
+}
+
+impl Series {
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> HttpMethod {
+        self.method
+    }
+
+    /// The template of the path.
+    #[must_use]
+    pub fn route(&self) -> &'static str {
+        self.route
+    }
+
+    /// A request was answered with this status. `false` if it isn't one of those that were announced, and nothing was
+    /// counted.
+    #[must_use]
+    pub fn answered(&self, status: u16, took: Duration) -> bool {
+        let Some((_, count)) = self.answered.iter().find(|(announced, _)| *announced == status) else {
+            return false;
+        };
+        count.inc();
+        self.duration.observe(took.as_secs_f64());
+        true
     }
 }
 
