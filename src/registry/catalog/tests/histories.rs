@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::node::Event;
+use crate::node::{Event, ShownRecord};
 use crate::store::Signs;
 
 const NODES: usize = 6;
