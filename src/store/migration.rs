@@ -16,7 +16,7 @@ pub struct Migration {
 }
 
 /// For PostgreSQL.
-pub const POSTGRES: [Migration; 4] = [
+pub const POSTGRES: [Migration; 5] = [
     Migration {
         version: 1,
         name: "node_registrations",
@@ -32,6 +32,11 @@ pub const POSTGRES: [Migration; 4] = [
         version: 4,
         name: "signs_of_life",
         sql: include_str!("../../migrations/postgres/0004_signs_of_life.sql"),
+    },
+    Migration {
+        version: 5,
+        name: "batches",
+        sql: include_str!("../../migrations/postgres/0005_batches.sql"),
     },
 ];
 

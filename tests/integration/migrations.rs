@@ -89,9 +89,15 @@ async fn newer_migrations_are_no_error() {
 async fn without_migrations_a_server_serves_what_is_ready_and_names_what_is_missing() {
     let database = TestDatabase::create().await;
     let reason = refusal(&database.url(), OFF).await;
-    for missing in
-        ["table node_registrations", "table node_events", "sequence node_events_revision_seq", "function"]
-    {
+    for missing in [
+        "table node_registrations",
+        "table node_events",
+        "table onex_registry_signs",
+        "sequence node_events_revision_seq",
+        "function onex_registry_lock_revisions()",
+        "function onex_registry_register()",
+        "function onex_registry_heartbeat()",
+    ] {
         assert_eq!(reason.matches(missing).count(), 1, "{missing}: {reason}");
     }
     let mut owner = database.connect().await;
@@ -105,6 +111,18 @@ async fn without_migrations_a_server_serves_what_is_ready_and_names_what_is_miss
         assert!(reason.contains(missing), "{missing}: {reason}");
     }
     assert!(!reason.contains("table node_registrations"), "{reason}");
+
+    // What an older version has made is not enough.
+    for migration in &migration::POSTGRES[1..3] {
+        sql::run(&mut owner, migration.sql).await;
+    }
+    let reason = refusal(&database.url(), OFF).await;
+    let missing = [
+        "table onex_registry_signs is missing",
+        "function onex_registry_register() is missing",
+        "function onex_registry_heartbeat() is missing",
+    ];
+    assert_eq!(reason, format!("the database is not ready: {}", missing.join("; ")));
 
     TestServer::start_on(&database.url(), &[]).await.stop().await;
     let server = TestServer::start_on(&database.url(), OFF).await;

@@ -11,6 +11,7 @@ mod health;
 mod preflight;
 mod read;
 mod retention;
+mod sessions;
 mod status;
 mod summary;
 mod write;
@@ -18,15 +19,15 @@ mod write;
 pub mod migrate;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use tokio::sync::Semaphore;
 
+use self::sessions::Sessions;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::{
     Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, IfHeld,
@@ -55,8 +56,8 @@ pub struct PostgresStore {
     ttl: Ttl,
     /// Who wrote a row of `onex_registry_signs`: whoever follows them passes over his own.
     replica: Arc<str>,
-    /// Whether a connection here is a session there, and not one of a pooler's that changes hands: seen by [`Hints`].
-    sessions: Arc<AtomicBool>,
+    /// Whether named statements and settings of a session can be used.
+    sessions: Sessions,
 }
 
 impl PostgresStore {
@@ -70,18 +71,15 @@ impl PostgresStore {
         // One connection by hand: a pool tries again until its time is up, and then says no more than that.
         let first = tokio::time::timeout(CONNECT_TIMEOUT, options.connect());
         first.await.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
-        let pool = PgPoolOptions::new()
+        let sessions = Sessions::default();
+        let pool = sessions
+            .pool()
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
         let turns = usize::try_from(max_connections / 2).unwrap_or(1).max(1);
         let replica = uuid::Uuid::new_v4().to_string().into();
-        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl, replica, sessions: Arc::default() })
-    }
-
-    /// Whether statements may be named: they are kept in the session, and planned once.
-    fn has_sessions(&self) -> bool {
-        self.sessions.load(Ordering::Relaxed)
+        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl, replica, sessions })
     }
 
     /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.
@@ -96,6 +94,12 @@ impl PostgresStore {
     /// All that is missing.
     pub async fn preflight(&self) -> Result<(), NotReady> {
         preflight::check(&self.pool).await
+    }
+
+    /// To be called when a notification has come through from another session: no pooler in transaction mode stands
+    /// between, and writes may use named statements.
+    pub fn sessions_are_ours(&self) {
+        self.sessions.are_ours();
     }
 
     /// The turns of those that wait for a row; nobody waits without.

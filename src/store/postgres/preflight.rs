@@ -92,11 +92,15 @@ UNION ALL
 SELECT 'the right to USAGE on sequence node_events_revision_seq is missing'
  WHERE NOT has_sequence_privilege(to_regclass('node_events_revision_seq')::oid, 'USAGE')
 UNION ALL
-SELECT 'function onex_registry_lock_revisions() is missing'
- WHERE to_regprocedure('onex_registry_lock_revisions()') IS NULL
+SELECT format('function %s() is missing', need.name)
+  FROM (VALUES ('onex_registry_lock_revisions'), ('onex_registry_register'), ('onex_registry_heartbeat'))
+       AS need (name)
+ WHERE to_regproc(need.name) IS NULL
 UNION ALL
-SELECT 'the right to EXECUTE on function onex_registry_lock_revisions() is missing'
- WHERE NOT has_function_privilege(to_regprocedure('onex_registry_lock_revisions()')::oid, 'EXECUTE')
+SELECT format('the right to EXECUTE on function %s() is missing', need.name)
+  FROM (VALUES ('onex_registry_lock_revisions'), ('onex_registry_register'), ('onex_registry_heartbeat'))
+       AS need (name)
+ WHERE NOT has_function_privilege(to_regproc(need.name)::oid, 'EXECUTE')
 ";
 
 /// Triggers that are missing or disabled: plain SQL writers go on, but their changes are no events.

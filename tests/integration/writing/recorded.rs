@@ -49,7 +49,7 @@ async fn every_write_tells_what_it_has_added_to_the_log() {
     let database = TestDatabase::create().await;
     let store = open(&database).await;
     let mut recorded = Vec::new();
-    let new = store.register(&["c", "a", "b"].map(|id| register(id, &json!({}))), IfHeld::Wait).await;
+    let new = store.register(&["a", "b", "c"].map(|id| register(id, &json!({}))), IfHeld::Wait).await;
     assert_eq!(new.recorded.len(), 1);
     recorded.extend(new.recorded);
     let again = [("a", json!({})), ("c", json!({"new": 1}))].map(|(id, metadata)| register(id, &metadata));
@@ -78,9 +78,9 @@ async fn every_write_tells_what_it_has_added_to_the_log() {
     assert_eq!(
         told,
         [
-            ("c", "registered", 0),
             ("a", "registered", 0),
             ("b", "registered", 0),
+            ("c", "registered", 0),
             ("c", "updated", 1),
             ("a", "maintenance", 0),
             ("b", "deregistered", 0)

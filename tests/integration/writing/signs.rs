@@ -49,7 +49,7 @@ async fn a_batch_of_heartbeats_is_one_row_of_those_that_were_noted() {
     let rows = take(&mut owner).await;
     let noted = beaten[0].as_ref().unwrap();
     assert_eq!(rows.len(), 1);
-    assert_eq!((rows[0].alive.as_slice(), rows[0].renewed.len()), (&["c".to_owned(), "a".to_owned()][..], 0));
+    assert_eq!((rows[0].alive.as_slice(), rows[0].renewed.len()), (&["a".to_owned(), "c".to_owned()][..], 0));
     assert_eq!(Some(rows[0].at), noted.life.last_heartbeat.map(|at| at.unix_micros()));
     other.heartbeat(&[key("b")], IfHeld::Wait).await;
     let others = take(&mut owner).await;

@@ -1,7 +1,6 @@
 //! Being told that there is something to read: LISTEN, on a connection of its own.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,7 +31,9 @@ pub(in crate::store::postgres) async fn hints(
 ) -> Result<Option<Box<dyn Hints>>, StoreError> {
     let asked = tokio::time::timeout(ASKING_TIMEOUT, listen(store)).await;
     let listening = asked.map_err(|_| StoreError::Interrupted)??;
-    store.sessions.store(listening.is_some(), Ordering::Relaxed);
+    if listening.is_some() {
+        store.sessions.are_ours();
+    }
     Ok(listening.map(|listening| Box::new(listening) as Box<dyn Hints>))
 }
 

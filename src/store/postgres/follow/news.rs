@@ -36,7 +36,7 @@ pub(in crate::store::postgres) async fn follow(
     let asked = Instant::now();
     let mut tx = store.pool.begin_with(begin::FOLLOW).await?;
     let rows = sqlx::query(NEWS)
-        .persistent(store.has_sessions())
+        .persistent(store.sessions.known_to_be_ours())
         .bind(position.journal.through)
         .bind(position.journal.missing())
         .bind(&*store.replica)

@@ -1,0 +1,301 @@
+-- The two busiest writes of the server, a batch in one call: what was a dozen round trips is one. Plain SQL writers have
+-- nothing to do with these functions.
+--
+-- They run with the rights of the caller, and with his search_path: triggers that the owner of the database has put on
+-- the table run inside, and find their own tables by it. What is ours is qualified. Each statement in them has a
+-- snapshot of its own (VOLATILE, READ COMMITTED), so it sees what was committed while the one before waited for a lock.
+--
+-- Plans are made once, for arrays of any length, and not from statistics: a plan that was made for an empty table must
+-- do for a hundred thousand rows. So rows are looked up one by one in an index or by their place, and never joined.
+
+DO $migration$
+DECLARE
+    home TEXT := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'node_registrations'::regclass);
+BEGIN
+    -- Registers nodes; the ids are distinct, and in bytewise order. Items are named by their places in the arrays.
+    -- conditions, if any: 1 the node must be absent, 2 present, 3 have one of the revisions that are allowed to its place.
+    -- refused: whose condition doesn't hold, and what revision they have (none: absent). held: whose row another
+    -- transaction holds. stored: the others, unless a trigger of the owner has swallowed them. created and changes tell
+    -- what became of those; numbers are the revisions of those that are created or changed, and kept those of the rest.
+    -- shown: the columns as they are stored, if a trigger may have made something else of them than was offered.
+    EXECUTE format($create$
+        CREATE OR REPLACE FUNCTION %1$s.onex_registry_register(
+            replica TEXT, row_timeout TEXT, waits BOOLEAN,
+            ids TEXT[], types TEXT[], versions TEXT[], all_capabilities TEXT[], all_endpoints TEXT[],
+            all_metadata TEXT[], urls TEXT[], ttls INTEGER[], alive BOOLEAN[], actors TEXT[], correlation_ids TEXT[],
+            conditions INTEGER[], allowed_places INTEGER[], allowed_revisions BIGINT[],
+            OUT at TIMESTAMPTZ, OUT served_until TIMESTAMPTZ, OUT outage_began TIMESTAMPTZ,
+            OUT outage_ended TIMESTAMPTZ, OUT refused INTEGER[], OUT present BIGINT[], OUT held INTEGER[],
+            OUT stored INTEGER[], OUT created BOOLEAN[], OUT changes TEXT[], OUT heartbeats TIMESTAMPTZ[],
+            OUT births TIMESTAMPTZ[], OUT reasons TEXT[], OUT kept BIGINT[], OUT numbers BIGINT[],
+            OUT previous BIGINT, OUT recorded_at TIMESTAMPTZ, OUT shown TEXT[])
+        LANGUAGE plpgsql VOLATILE
+        SET jit = off
+        SET enable_seqscan = off
+        SET plan_cache_mode = force_generic_plan
+        SET onex_registry.writer = 'registry'
+        AS $function$
+        #variable_conflict use_variable
+        DECLARE
+            items CONSTANT INTEGER := cardinality(ids);
+            locked INTEGER[];
+            are_locked BOOLEAN[];
+            chosen BOOLEAN[];
+            their_ids TEXT[];
+            place INTEGER;
+        BEGIN
+            IF current_setting('transaction_isolation') <> 'read committed' THEN
+                RAISE EXCEPTION 'a batch needs READ COMMITTED' USING ERRCODE = '25001';
+            END IF;
+            PERFORM set_config('lock_timeout', row_timeout, true);
+            IF waits THEN
+                SELECT array_agg(l.place) INTO locked
+                  FROM (SELECT i.place::int AS place
+                          FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
+                          JOIN %1$s.node_registrations n ON n.node_id::text = i.node_id
+                         ORDER BY i.node_id COLLATE "C" FOR NO KEY UPDATE OF n) AS l;
+            ELSE
+                SELECT array_agg(l.place) INTO locked
+                  FROM (SELECT i.place::int AS place
+                          FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
+                          JOIN %1$s.node_registrations n ON n.node_id::text = i.node_id
+                         ORDER BY i.node_id COLLATE "C" FOR NO KEY UPDATE OF n SKIP LOCKED) AS l;
+            END IF;
+            chosen := array_fill(true, ARRAY[items]);
+            IF cardinality(locked) = items THEN
+                are_locked := chosen;
+            ELSE
+                are_locked := array_fill(false, ARRAY[items]);
+                FOREACH place IN ARRAY COALESCE(locked, '{}') LOOP
+                    are_locked[place] := true;
+                END LOOP;
+                SELECT array_agg(i.place::int) INTO held
+                  FROM unnest(ids, are_locked) WITH ORDINALITY AS i (node_id, locked, place)
+                 WHERE NOT i.locked
+                   AND EXISTS (SELECT 1 FROM %1$s.node_registrations n WHERE n.node_id::text = i.node_id);
+                FOREACH place IN ARRAY COALESCE(held, '{}') LOOP
+                    chosen[place] := false;
+                END LOOP;
+            END IF;
+
+            -- In a statement after the one that locked the rows, so that it sees what the lock waited for.
+            IF conditions IS NOT NULL THEN
+                SELECT array_agg(c.place), array_agg(c.revision) INTO refused, present
+                  FROM (SELECT i.place::int AS place, i.condition, n.revision
+                          FROM unnest(ids, conditions, chosen) WITH ORDINALITY AS i (node_id, condition, chosen, place)
+                          LEFT JOIN LATERAL (
+                               SELECT COALESCE((SELECT e.revision FROM %1$s.node_events e
+                                                 WHERE e.node_id::text = i.node_id
+                                                   AND e.kind IN ('registered', 'updated', 'maintenance')
+                                                 ORDER BY e.revision DESC LIMIT 1), 0) AS revision
+                                 FROM %1$s.node_registrations r WHERE r.node_id::text = i.node_id LIMIT 1) AS n ON TRUE
+                         WHERE i.condition > 0 AND i.chosen) AS c
+                 WHERE CASE c.condition
+                            WHEN 1 THEN c.revision IS NOT NULL
+                            WHEN 2 THEN c.revision IS NULL
+                            ELSE c.revision IS NULL
+                                 OR NOT EXISTS (SELECT 1 FROM unnest(allowed_places, allowed_revisions) AS a (place, revision)
+                                                 WHERE a.place = c.place AND a.revision = c.revision) END;
+                FOREACH place IN ARRAY COALESCE(refused, '{}') LOOP
+                    chosen[place] := false;
+                END LOOP;
+            END IF;
+
+            -- The old row is what this statement's snapshot has, because it was locked before. record_image_ne compares
+            -- what is stored, byte by byte (manual, section 9.24.6): 1.0 and 1.00 are equal numbers, but not the same
+            -- column.
+            at := clock_timestamp();
+            WITH written AS (
+                INSERT INTO %1$s.node_registrations AS n
+                       (node_id, node_type, node_version, capabilities, endpoints, metadata, health_endpoint,
+                        ttl_seconds, last_heartbeat, registered_at, updated_at)
+                SELECT i.node_id, i.node_type, i.node_version, i.capabilities::jsonb, i.endpoints::jsonb,
+                       i.metadata::jsonb, i.url, i.ttl, CASE WHEN i.alive THEN at END, at, at
+                  FROM unnest(ids, types, versions, all_capabilities, all_endpoints, all_metadata, urls, ttls, alive,
+                              chosen)
+                           AS i (node_id, node_type, node_version, capabilities, endpoints, metadata, url, ttl, alive,
+                                 chosen)
+                 WHERE i.chosen
+                 ORDER BY i.node_id COLLATE "C"
+                    ON CONFLICT (node_id) DO UPDATE
+                   SET node_type = EXCLUDED.node_type, node_version = EXCLUDED.node_version,
+                       capabilities = EXCLUDED.capabilities, endpoints = EXCLUDED.endpoints,
+                       metadata = EXCLUDED.metadata, health_endpoint = EXCLUDED.health_endpoint,
+                       ttl_seconds = EXCLUDED.ttl_seconds,
+                       last_heartbeat = GREATEST(n.last_heartbeat, EXCLUDED.last_heartbeat),
+                       updated_at = EXCLUDED.updated_at
+                RETURNING n.node_id::text AS node_id, n.last_heartbeat, n.registered_at, n.maintenance,
+                    n.xmax = 0 AS created,
+                    (SELECT CASE WHEN record_image_eq(
+                                ROW(n.node_type, n.node_version, n.capabilities, n.endpoints, n.metadata,
+                                    n.health_endpoint, n.ttl_seconds),
+                                ROW(o.node_type, o.node_version, o.capabilities, o.endpoints, o.metadata,
+                                    o.health_endpoint, o.ttl_seconds)) THEN ''
+                       ELSE concat_ws(',',
+                           CASE WHEN record_image_ne(ROW(n.node_type), ROW(o.node_type)) THEN 'node_type' END,
+                           CASE WHEN record_image_ne(ROW(n.node_version), ROW(o.node_version)) THEN 'node_version' END,
+                           CASE WHEN record_image_ne(ROW(n.capabilities), ROW(o.capabilities)) THEN 'capabilities' END,
+                           CASE WHEN record_image_ne(ROW(n.endpoints), ROW(o.endpoints)) THEN 'endpoints' END,
+                           CASE WHEN record_image_ne(ROW(n.metadata), ROW(o.metadata)) THEN 'metadata' END,
+                           CASE WHEN record_image_ne(ROW(n.health_endpoint), ROW(o.health_endpoint))
+                                THEN 'health_endpoint' END,
+                           CASE WHEN record_image_ne(ROW(n.ttl_seconds), ROW(o.ttl_seconds)) THEN 'ttl_seconds' END)
+                       END
+                       FROM %1$s.node_registrations o WHERE o.node_id::text = n.node_id::text LIMIT 1) AS changed
+            )
+            SELECT array_agg(w.node_id), array_agg(w.created), array_agg(w.changed), array_agg(w.last_heartbeat),
+                   array_agg(w.registered_at), array_agg(w.maintenance)
+              INTO their_ids, created, changes, heartbeats, births, reasons
+              FROM written w;
+
+            -- This holds the table against new triggers by now.
+            IF EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t
+                        WHERE t.tgrelid = %2$L::regclass AND t.tgtype::int & 3 = 3 AND NOT t.tgisinternal) THEN
+                SELECT array_agg(i.place::int ORDER BY w.place),
+                       array_agg(w.created ORDER BY w.place), array_agg(w.changed ORDER BY w.place),
+                       array_agg(w.heartbeat ORDER BY w.place), array_agg(w.birth ORDER BY w.place),
+                       array_agg(w.reason ORDER BY w.place), array_agg(w.node_id ORDER BY w.place)
+                  INTO stored, created, changes, heartbeats, births, reasons, their_ids
+                  FROM unnest(their_ids, created, changes, heartbeats, births, reasons)
+                           WITH ORDINALITY AS w (node_id, created, changed, heartbeat, birth, reason, place)
+                  JOIN unnest(ids) WITH ORDINALITY AS i (node_id, place) ON i.node_id = w.node_id;
+                SELECT array_agg(column_text ORDER BY w.place, c.place) INTO shown
+                  FROM unnest(their_ids) WITH ORDINALITY AS w (node_id, place)
+                 CROSS JOIN LATERAL (SELECT * FROM %1$s.node_registrations r
+                                      WHERE r.node_id::text = w.node_id LIMIT 1) AS n
+                 CROSS JOIN LATERAL unnest(ARRAY[n.node_type::text, n.node_version::text, n.capabilities::text,
+                                                 n.endpoints::text, n.metadata::text, n.health_endpoint::text,
+                                                 n.ttl_seconds::text,
+                                                 CASE WHEN isfinite(n.updated_at)
+                                                      THEN (extract(epoch FROM n.updated_at) * 1000000)::bigint::text
+                                                      ELSE n.updated_at::text END])
+                       WITH ORDINALITY AS c (column_text, place);
+            ELSE
+                SELECT array_agg(c.place::int) INTO stored
+                  FROM unnest(chosen) WITH ORDINALITY AS c (chosen, place) WHERE c.chosen;
+            END IF;
+            -- Somebody else was faster: the row was not there to be locked, nor is it new.
+            IF EXISTS (SELECT 1 FROM unnest(stored, created) AS w (item, created)
+                        WHERE NOT w.created AND NOT are_locked[w.item]) THEN
+                RAISE EXCEPTION 'another transaction was faster' USING ERRCODE = '40001';
+            END IF;
+
+            SELECT s.served_until, s.outage_began, s.outage_ended INTO served_until, outage_began, outage_ended
+              FROM %1$s.onex_registry_state s LIMIT 1;
+
+            IF '' = ANY (changes) THEN
+                SELECT array_agg(COALESCE((SELECT e.revision FROM %1$s.node_events e
+                                            WHERE e.node_id::text = w.node_id
+                                              AND e.kind IN ('registered', 'updated', 'maintenance')
+                                            ORDER BY e.revision DESC LIMIT 1), 0) ORDER BY w.place)
+                  INTO kept
+                  FROM unnest(their_ids, changes) WITH ORDINALITY AS w (node_id, changed, place)
+                 WHERE w.changed = '';
+                INSERT INTO %1$s.onex_registry_signs (at, replica, alive, renewed)
+                SELECT at, replica, COALESCE(array_agg(w.node_id ORDER BY w.place) FILTER (WHERE alive[w.item]), '{}'),
+                       array_agg(w.node_id ORDER BY w.place)
+                  FROM unnest(their_ids, changes, stored) WITH ORDINALITY AS w (node_id, changed, item, place)
+                 WHERE w.changed = '';
+            END IF;
+
+            -- Nobody waits for anybody without an event. The numbers come in a statement after the one that took the
+            -- lock: they are in the order of commits, and whoever had one before has committed. What was numbered and
+            -- rolled back is no event, so the one before is not what the sequence says.
+            IF cardinality(their_ids) > COALESCE(cardinality(kept), 0) THEN
+                PERFORM set_config('lock_timeout', '2s', true);
+                PERFORM %1$s.onex_registry_lock_revisions();
+                recorded_at := clock_timestamp();
+                previous := GREATEST((SELECT max(e.revision) FROM %1$s.node_events e),
+                                     (SELECT s.pruned_through FROM %1$s.onex_registry_state s LIMIT 1), 0);
+                IF cardinality(stored) < items THEN
+                    SELECT array_agg(actors[s.item] ORDER BY s.place), array_agg(correlation_ids[s.item] ORDER BY s.place)
+                      INTO actors, correlation_ids
+                      FROM unnest(stored) WITH ORDINALITY AS s (item, place);
+                END IF;
+                WITH numbered AS (
+                    INSERT INTO %1$s.node_events AS e
+                           (revision, node_id, kind, changed, actor, correlation_id, occurred_at)
+                    SELECT nextval(%3$L::regclass), w.node_id,
+                           CASE WHEN w.created THEN 'registered' ELSE 'updated' END,
+                           CASE WHEN w.created THEN '{}' ELSE string_to_array(w.changed, ',') END,
+                           w.actor, w.correlation_id, recorded_at
+                      FROM unnest(their_ids, created, changes, actors, correlation_ids)
+                               AS w (node_id, created, changed, actor, correlation_id)
+                     WHERE w.created OR w.changed <> ''
+                    RETURNING e.revision
+                )
+                SELECT array_agg(n.revision) INTO numbers FROM numbered n;
+                PERFORM pg_notify('onex_registry', numbers[cardinality(numbers)]::text);
+            END IF;
+        END
+        $function$
+    $create$, home, home || '.node_registrations', home || '.node_events_revision_seq');
+
+    -- Notes a sign of life of nodes; the ids are distinct. They are no events and set nothing but last_heartbeat, which
+    -- no index is on: the updates stay HOT (manual, section 73.7). The rows are locked first, in the order in which
+    -- every batch locks them. locked: the places of those that were there to be had; noted: those of them that no
+    -- trigger of the owner has swallowed; there: all that are registered, if some were not to be had.
+    EXECUTE format($create$
+        CREATE OR REPLACE FUNCTION %1$s.onex_registry_heartbeat(
+            replica TEXT, row_timeout TEXT, waits BOOLEAN, ids TEXT[],
+            OUT at TIMESTAMPTZ, OUT served_until TIMESTAMPTZ, OUT outage_began TIMESTAMPTZ,
+            OUT outage_ended TIMESTAMPTZ, OUT locked INTEGER[], OUT noted INTEGER[], OUT heartbeats TIMESTAMPTZ[],
+            OUT ttls INTEGER[], OUT in_maintenance BOOLEAN[], OUT there INTEGER[])
+        LANGUAGE plpgsql VOLATILE
+        SET jit = off
+        SET enable_seqscan = off
+        SET plan_cache_mode = force_generic_plan
+        SET onex_registry.writer = 'registry'
+        AS $function$
+        #variable_conflict use_variable
+        DECLARE
+            rows TID[];
+            their_ids TEXT[];
+        BEGIN
+            IF current_setting('transaction_isolation') <> 'read committed' THEN
+                RAISE EXCEPTION 'a batch needs READ COMMITTED' USING ERRCODE = '25001';
+            END IF;
+            PERFORM set_config('lock_timeout', row_timeout, true);
+            IF waits THEN
+                SELECT array_agg(l.place), array_agg(l.ctid) INTO locked, rows
+                  FROM (SELECT i.place::int AS place, n.ctid
+                          FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
+                          JOIN %1$s.node_registrations n ON n.node_id::text = i.node_id
+                         ORDER BY i.node_id COLLATE "C" FOR NO KEY UPDATE OF n) AS l;
+            ELSE
+                SELECT array_agg(l.place), array_agg(l.ctid) INTO locked, rows
+                  FROM (SELECT i.place::int AS place, n.ctid
+                          FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
+                          JOIN %1$s.node_registrations n ON n.node_id::text = i.node_id
+                         ORDER BY i.node_id COLLATE "C" FOR NO KEY UPDATE OF n SKIP LOCKED) AS l;
+            END IF;
+            at := clock_timestamp();
+            -- A row that is locked stays where it is.
+            WITH beaten AS (
+                UPDATE %1$s.node_registrations AS n SET last_heartbeat = GREATEST(n.last_heartbeat, at)
+                  FROM unnest(rows, locked) AS l (row, place)
+                 WHERE n.ctid = l.row
+                RETURNING l.place, n.node_id::text AS node_id, n.last_heartbeat, n.ttl_seconds,
+                          n.maintenance IS NOT NULL AS in_maintenance
+            )
+            SELECT array_agg(b.place), array_agg(b.node_id), array_agg(b.last_heartbeat), array_agg(b.ttl_seconds),
+                   array_agg(b.in_maintenance)
+              INTO noted, their_ids, heartbeats, ttls, in_maintenance
+              FROM beaten b;
+            IF noted IS NOT NULL THEN
+                INSERT INTO %1$s.onex_registry_signs (at, replica, alive) VALUES (at, replica, their_ids);
+            END IF;
+            -- In a later statement, which sees what was committed meanwhile: a node may have registered anew under the
+            -- same id.
+            IF COALESCE(cardinality(locked), 0) < cardinality(ids) THEN
+                SELECT array_agg(i.place::int) INTO there
+                  FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
+                 WHERE EXISTS (SELECT 1 FROM %1$s.node_registrations n WHERE n.node_id::text = i.node_id);
+            END IF;
+            SELECT s.served_until, s.outage_began, s.outage_ended INTO served_until, outage_began, outage_ended
+              FROM %1$s.onex_registry_state s LIMIT 1;
+        END
+        $function$
+    $create$, home);
+END
+$migration$;

@@ -1,0 +1,64 @@
+//! Calling a function of the database that does a batch: it tells all in one row.
+
+use sqlx::postgres::{PgArguments, PgDatabaseError, PgHasArrayType, PgRow};
+use sqlx::query::Query;
+use sqlx::{Decode, Postgres, Row as _, Type};
+
+use super::batch::{Patience, Undone};
+use super::lock::begin;
+use crate::store::postgres::PostgresStore;
+
+/// How long a row is waited for, see [`Patience`].
+pub(super) fn row_timeout(patience: Patience) -> &'static str {
+    match patience {
+        Patience::Hasty => "10ms",
+        Patience::None | Patience::Some => "250ms",
+    }
+}
+
+/// One round trip if the session is ours: the statement is a transaction. Else one transaction, of a few round trips.
+///
+/// Its rows are read to the end: what a trigger says at commit comes after them.
+pub(super) async fn call(
+    store: &PostgresStore,
+    patience: Patience,
+    query: Query<'_, Postgres, PgArguments>,
+) -> Result<PgRow, Undone> {
+    let rows = if store.sessions.known_to_be_ours() {
+        let mut connection = store.pool.acquire().await?;
+        query.persistent(true).fetch_all(&mut *connection).await
+    } else {
+        let mut tx = begin(&store.pool, patience).await?;
+        let rows = query.persistent(false).fetch_all(&mut *tx).await.map_err(undone)?;
+        tx.commit().await.map(|()| rows)
+    };
+    rows.map_err(undone)?.pop().ok_or(Undone::Failed(sqlx::Error::RowNotFound))
+}
+
+fn undone(error: sqlx::Error) -> Undone {
+    let Some(database) = error.as_database_error() else { return Undone::Failed(error) };
+    let context = || database.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::r#where);
+    match database.code().as_deref() {
+        // serialization_failure: the function says so, nothing else does in READ COMMITTED.
+        Some("40001") => Undone::Raced,
+        // lock_not_available, of the lock of the revisions and not of a row
+        Some("55P03") if context().is_some_and(|at| at.contains("onex_registry_lock_revisions")) => {
+            Undone::Stalled
+        }
+        _ => Undone::Failed(error),
+    }
+}
+
+/// An array that is NULL if it is empty.
+pub(super) fn list<T>(row: &PgRow, column: &str) -> Result<Vec<T>, sqlx::Error>
+where
+    T: for<'r> Decode<'r, Postgres> + Type<Postgres> + PgHasArrayType,
+{
+    Ok(row.try_get::<Option<Vec<T>>, _>(column)?.unwrap_or_default())
+}
+
+/// Places in the arrays of a call, which count from one there, and from zero here.
+pub(super) fn places(row: &PgRow, column: &str) -> Result<Vec<usize>, sqlx::Error> {
+    let places = list::<i32>(row, column)?.into_iter();
+    Ok(places.filter_map(|place| usize::try_from(place - 1).ok()).collect())
+}
