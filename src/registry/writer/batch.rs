@@ -12,7 +12,7 @@ use super::kinds::{Deregistrations, Kind, Maintenance, Registrations};
 use super::queue::Batch;
 use super::slot::{Class, Slot};
 use super::work::{Callers, Work};
-use crate::node::NodeKey;
+use crate::node::{NodeKey, Origin};
 use crate::registry::{RegistryError, SignOfLife, report};
 use crate::store::{Heartbeat, IfHeld, Written};
 
@@ -81,12 +81,14 @@ impl Writer {
         // The queue makes batches of one kind.
         let (writes, replies): (Vec<_>, Vec<_>) = items.into_iter().filter_map(K::open).unzip();
         let call = K::call(&*self.store, &writes, if_held(slot));
-        let Some(Written { results, recorded }) = self.bounded(K::OPERATION, call).await else {
+        let origin = writes.first().map(K::origin);
+        let Some(Written { results, recorded }) = self.bounded(K::OPERATION, origin, call).await else {
             K::count(&self.metrics, &interrupted(writes.len()));
             return Fates::default();
         };
         K::count(&self.metrics, &results);
-        report(K::OPERATION, failures(&results));
+        let failed = writes.iter().zip(&results).find(|(_, result)| is_failure(result));
+        in_span_of(failed.map(|(write, _)| K::origin(write)), || report(K::OPERATION, errors(&results)));
 
         let mut fates = Fates::default();
         let mut outcomes = Vec::with_capacity(results.len());
@@ -119,10 +121,10 @@ impl Writer {
     async fn beat(&self, slot: Slot, ids: &[NodeKey], items: Vec<Work>) -> Fates {
         let callers: Vec<Callers> = items.into_iter().filter_map(Work::into_callers).collect();
         let call = self.store.heartbeat(ids, if_held(slot));
-        let Some(results) = self.bounded("heartbeat", call).await else {
+        let Some(results) = self.bounded("heartbeat", None, call).await else {
             return Fates::default();
         };
-        report("heartbeat", failures(&results));
+        report("heartbeat", errors(&results));
 
         let mut fates = Fates::default();
         let mut counts = Beats::default();
@@ -164,7 +166,12 @@ impl Writer {
     }
 
     /// Waits for a call, but not for ever.
-    async fn bounded<T>(&self, operation: &'static str, call: impl Future<Output = T>) -> Option<T> {
+    async fn bounded<T>(
+        &self,
+        operation: &'static str,
+        origin: Option<&Origin>,
+        call: impl Future<Output = T>,
+    ) -> Option<T> {
         let began = Instant::now();
         let mut call = pin!(call);
         while began.elapsed() < LONGEST_CALL {
@@ -174,14 +181,18 @@ impl Writer {
             };
             let took = began.elapsed();
             if took > self.slow {
-                tracing::warn!(operation, took_ms = took.as_millis(), "the database was slow");
+                in_span_of(origin, || {
+                    tracing::warn!(operation, took_ms = took.as_millis(), "the database was slow");
+                });
             }
             return Some(done);
         }
-        tracing::error!(
-            operation,
-            "the database did not answer in time; what became of a batch is not known"
-        );
+        in_span_of(origin, || {
+            tracing::error!(
+                operation,
+                "the database did not answer in time; what became of a batch is not known"
+            );
+        });
         None
     }
 }
@@ -204,12 +215,28 @@ fn if_held(slot: Slot) -> IfHeld {
     if slot.aside { IfHeld::Wait } else { IfHeld::ComeBack }
 }
 
-/// Those that came to an end, and a bad one.
-fn failures<T>(results: &[Result<T, RegistryError>]) -> impl Iterator<Item = &RegistryError> {
+/// What went wrong, but for what is tried again.
+fn errors<T>(results: &[Result<T, RegistryError>]) -> impl Iterator<Item = &RegistryError> {
     results
         .iter()
         .filter_map(|result| result.as_ref().err())
         .filter(|error| !matches!(error, RegistryError::Held))
+}
+
+/// Whether the log is told of it.
+fn is_failure<T>(result: &Result<T, RegistryError>) -> bool {
+    !matches!(
+        result,
+        Ok(_) | Err(RegistryError::Held | RegistryError::NotFound | RegistryError::PreconditionFailed { .. })
+    )
+}
+
+/// The log is told once of what many requests have met: with the correlation id of one of them.
+fn in_span_of(origin: Option<&Origin>, tell: impl FnOnce()) {
+    match origin.and_then(|origin| origin.correlation_id.as_deref()) {
+        Some(correlation_id) => tracing::error_span!("batch", correlation_id).in_scope(tell),
+        None => tell(),
+    }
 }
 
 fn interrupted<T>(items: usize) -> Vec<Result<T, RegistryError>> {

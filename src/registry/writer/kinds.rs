@@ -6,7 +6,7 @@ use super::count;
 use super::reply::Reply;
 use super::work::Work;
 use crate::metrics::Metrics;
-use crate::node::{Shown, Ttl};
+use crate::node::{Origin, Shown, Ttl};
 use crate::registry::catalog::Outcome;
 use crate::registry::{Registered, RegistryError, reads};
 use crate::store::{
@@ -27,6 +27,7 @@ pub(super) trait Kind {
     /// `None` if it is of another kind.
     fn open(work: Work) -> Option<(Self::Write, Reply<Self::Answer>)>;
     fn close(write: Self::Write, reply: Reply<Self::Answer>) -> Work;
+    fn origin(write: &Self::Write) -> &Origin;
     fn call<'a>(
         store: &'a dyn Store,
         writes: &'a [Self::Write],
@@ -51,6 +52,10 @@ impl Kind for Registrations {
 
     fn close(write: RegisterWrite, reply: Reply<Registered>) -> Work {
         Work::Register(Box::new(write), reply)
+    }
+
+    fn origin(write: &RegisterWrite) -> &Origin {
+        &write.origin
     }
 
     fn call<'a>(
@@ -87,6 +92,10 @@ impl Kind for Deregistrations {
         Work::Deregister(Box::new(write), reply)
     }
 
+    fn origin(write: &DeregisterWrite) -> &Origin {
+        &write.origin
+    }
+
     fn call<'a>(
         store: &'a dyn Store,
         writes: &'a [DeregisterWrite],
@@ -118,6 +127,10 @@ impl Kind for Maintenance {
 
     fn close(write: MaintenanceWrite, reply: Reply<Shown>) -> Work {
         Work::Maintain(Box::new(write), reply)
+    }
+
+    fn origin(write: &MaintenanceWrite) -> &Origin {
+        &write.origin
     }
 
     fn call<'a>(
