@@ -54,6 +54,7 @@ impl Server {
                 probing: settings.probing.clone().map(within_open_files),
                 event_retention: settings.event_retention,
             },
+            compare_every: settings.compare_interval,
             slow: settings.slow,
         })?);
         registry.has_reported().await;

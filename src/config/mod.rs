@@ -110,6 +110,15 @@ pub struct RawSettings {
         default_value = "7d"
     )]
     event_retention: String,
+    /// How often table and catalog are compared, or `never`
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_COMPARE_INTERVAL",
+        global = true,
+        value_name = "DURATION",
+        default_value = "60s"
+    )]
+    compare_interval: String,
     /// How long a request may take before it is answered with 504
     #[arg(
         long,
@@ -192,6 +201,8 @@ pub struct Settings {
     pub probing: Option<ProbeSettings>,
     /// How long events are kept; `None`: for ever.
     pub event_retention: Option<Duration>,
+    /// How often table and catalog are compared; `None`: never.
+    pub compare_interval: Option<Duration>,
     /// How long a request may take.
     pub request_timeout: Duration,
     /// How long a body may take to arrive.
@@ -262,6 +273,12 @@ impl RawSettings {
                     Duration::from_secs(1),
                     LONGEST_RETENTION,
                 )),
+            },
+            compare_interval: match self.compare_interval.as_str() {
+                "never" => None,
+                text => {
+                    Some(wrong.duration("ONEX_REGISTRY_COMPARE_INTERVAL", text, Duration::from_secs(1), day))
+                }
             },
             request_timeout: wrong.duration(
                 "ONEX_REGISTRY_REQUEST_TIMEOUT",

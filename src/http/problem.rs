@@ -280,7 +280,7 @@ impl From<RegistryError> for Problem {
                 ),
             )
             .with_header(super::headers::REGISTRY_REVISION, super::headers::revision(newest)),
-            RegistryError::Contended => Self::new(
+            RegistryError::Contended | RegistryError::Held => Self::new(
                 &CONTENDED,
                 "another transaction in the database has held this node, or the numbering of changes, for too long",
             )

@@ -117,6 +117,33 @@ impl<L: Label> Durations<L> {
     }
 }
 
+/// One histogram of numbers of items per value of a label, all there from the start.
+pub(super) struct Sizes<L> {
+    all: HistogramVec,
+    label: PhantomData<L>,
+}
+
+impl<L: Label> Sizes<L> {
+    pub(super) fn new(
+        registry: &Registry,
+        name: &str,
+        help: &str,
+        label: &str,
+        buckets: &[f64],
+    ) -> Result<Self> {
+        let all = histograms(registry, name, help, &[label], buckets)?;
+        for value in L::ALL {
+            all.get_metric_with_label_values(&[value.value()])?;
+        }
+        Ok(Self { all, label: PhantomData })
+    }
+
+    pub(super) fn observe(&self, label: L, items: usize) {
+        let items = f64::from(u32::try_from(items).unwrap_or(u32::MAX));
+        self.all.with_label_values(&[label.value()]).observe(items);
+    }
+}
+
 /// Without labels, a family has no series until its first value, and is left out of the text.
 const NO_LABELS: &[&str] = &[];
 

@@ -82,6 +82,18 @@ label!(
 );
 
 label!(
+    /// Where what is to be written waits for its turn.
+    WriteLane {
+        /// Registrations, deregistrations, maintenance.
+        Writes = "writes",
+        /// Signs of life.
+        Heartbeats = "heartbeats",
+        /// What met a row that another transaction holds.
+        Held = "held",
+    }
+);
+
+label!(
     /// Who said that a node is alive.
     HeartbeatSource {
         /// The node, or somebody for it.

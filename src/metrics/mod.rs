@@ -7,6 +7,7 @@
 //! many time series as it likes. Counters and histograms are there from the start, at 0. A gauge has no sample until
 //! it is set: a 0 would be a claim.
 
+mod catalog;
 mod database;
 mod family;
 mod label;
@@ -21,17 +22,18 @@ use std::time::SystemTime;
 
 use prometheus::{Gauge, IntGauge, Opts, Registry, TextEncoder};
 
+pub use self::catalog::Catalog;
 pub use self::database::{Connections, Database};
 pub use self::label::{
     DeregistrationOutcome, HeartbeatSource, HttpMethod, ProbeOutcome, RegistrationOutcome, StatusChange,
-    WatchEnd,
+    WatchEnd, WriteLane,
 };
 pub use self::life::{Life, SelfPreservation};
 pub use self::nodes::Nodes;
 pub use self::probes::Probes;
 pub use self::requests::{InFlight, Requests, Series};
 pub use self::watches::{Waiting, Watches};
-pub use self::writes::Writes;
+pub use self::writes::{QueueLengths, Writes};
 
 /// Metrics that can't be made or written. It is a mistake in the program, such as a name that is there twice.
 pub type MetricsError = prometheus::Error;
@@ -40,7 +42,7 @@ pub type MetricsError = prometheus::Error;
 pub struct Metrics {
     /// HTTP requests.
     pub requests: Requests,
-    /// Registrations and deregistrations.
+    /// Registrations and deregistrations, and the batches that they are written in.
     pub writes: Writes,
     /// Signs of life, and what follows from their absence.
     pub life: Life,
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub watches: Watches,
     /// The registered nodes.
     pub nodes: Nodes,
+    /// The copy of the fleet in memory.
+    pub catalog: Catalog,
     /// The database, and how far this server has read its events.
     pub database: Database,
     registry: Registry,
@@ -70,6 +74,7 @@ impl Metrics {
             probes: Probes::new(&registry)?,
             watches: Watches::new(&registry)?,
             nodes: Nodes::new(&registry)?,
+            catalog: Catalog::new(&registry)?,
             database: Database::new(&registry)?,
             registry,
         })
@@ -126,7 +131,7 @@ mod tests {
         }
     }
 
-    const COUNTERS: [&str; 23] = [
+    const COUNTERS: [&str; 28] = [
         "registrations_total{outcome=\"created\"}",
         "registrations_total{outcome=\"renewed\"}",
         "registrations_total{outcome=\"refused\"}",
@@ -135,6 +140,11 @@ mod tests {
         "deregistrations_total{outcome=\"not_found\"}",
         "deregistrations_total{outcome=\"refused\"}",
         "deregistrations_total{outcome=\"failed\"}",
+        "writes_rejected_total{lane=\"writes\"}",
+        "writes_rejected_total{lane=\"heartbeats\"}",
+        "write_batch_items_count{lane=\"writes\"}",
+        "write_batch_items_count{lane=\"held\"}",
+        "write_batch_duration_seconds_count{lane=\"heartbeats\"}",
         "heartbeats_total{source=\"client\"}",
         "heartbeats_total{source=\"probe\"}",
         "heartbeats_unknown_total",
@@ -169,9 +179,11 @@ mod tests {
     #[test]
     fn what_happens_is_counted() {
         let metrics = metrics();
-        metrics.writes.registered(RegistrationOutcome::Created);
-        metrics.writes.registered(RegistrationOutcome::Created);
-        metrics.writes.deregistered(DeregistrationOutcome::NotFound);
+        metrics.writes.registered(RegistrationOutcome::Created, 2);
+        metrics.writes.deregistered(DeregistrationOutcome::NotFound, 1);
+        metrics.writes.batch_begun(WriteLane::Heartbeats, 300);
+        metrics.writes.batch_ended(WriteLane::Heartbeats, Duration::from_millis(5));
+        metrics.writes.rejected(WriteLane::Writes, 9);
         metrics.life.heartbeats(HeartbeatSource::Client, 500);
         metrics.life.heartbeats(HeartbeatSource::Probe, 3);
         metrics.life.heartbeats_unknown(2);
@@ -185,6 +197,11 @@ mod tests {
             &[
                 ("registrations_total{outcome=\"created\"}", 2.0),
                 ("deregistrations_total{outcome=\"not_found\"}", 1.0),
+                ("write_batch_items_sum{lane=\"heartbeats\"}", 300.0),
+                ("write_batch_items_bucket{lane=\"heartbeats\",le=\"200\"}", 0.0),
+                ("write_batch_duration_seconds_count{lane=\"heartbeats\"}", 1.0),
+                ("write_batch_duration_seconds_count{lane=\"writes\"}", 0.0),
+                ("writes_rejected_total{lane=\"writes\"}", 9.0),
                 ("heartbeats_total{source=\"client\"}", 500.0),
                 ("heartbeats_total{source=\"probe\"}", 3.0),
                 ("heartbeats_unknown_total", 2.0),
@@ -217,6 +234,9 @@ mod tests {
             ("database_connections_max", 10.0),
             ("revision", 42.0),
             ("event_lag_seconds", 1.5),
+            ("write_queue_length{lane=\"writes\"}", 1.0),
+            ("write_queue_length{lane=\"heartbeats\"}", 2.0),
+            ("write_queue_length{lane=\"held\"}", 3.0),
         ];
         for (series, _) in gauges {
             assert_eq!(value(&metrics, series), None, "{series}");
@@ -228,6 +248,7 @@ mod tests {
         metrics.database.set_connections(Connections { idle: 3, in_use: 4, max: 10 });
         metrics.database.set_revision(42);
         metrics.database.set_event_lag(Duration::from_millis(1_500));
+        metrics.writes.set_queue_lengths(QueueLengths { writes: 1, heartbeats: 2, held: 3 });
         assert_values(&metrics, &gauges);
     }
 

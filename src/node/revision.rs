@@ -17,6 +17,12 @@ impl Revision {
         (number >= 0).then_some(Self(number))
     }
 
+    /// The least that is greater.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
     /// The number.
     #[must_use]
     pub fn get(self) -> i64 {

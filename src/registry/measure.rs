@@ -30,10 +30,11 @@ impl LastCount {
 }
 
 impl Registry {
-    /// Measures what nobody counts as it happens: connections, and nodes by type and status.
+    /// Measures what nobody counts as it happens: connections, what waits to be written, and nodes by type and status.
     pub async fn measure(&self) {
         let Connections { idle, in_use, max } = self.store.connections();
         self.metrics.database.set_connections(crate::metrics::Connections { idle, in_use, max });
+        self.metrics.writes.set_queue_lengths(self.writer.lengths());
         if !self.last_count.is_due() {
             return;
         }

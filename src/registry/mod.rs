@@ -1,16 +1,16 @@
 //! What the server does: [`Registry`] is the one face that handlers call.
 //!
-//! Reads and writes go on to the store (`writes`); the life of the fleet is looked after beside them (`health`, with the
+//! Reads (`reads`) come from the `catalog` or the store, writes (`writes`) go through the `writer`; the life of the fleet is looked after beside them (`health`, with the
 //! `prober`).
 
 pub mod catalog;
-mod count;
+mod follower;
 pub mod health;
 mod measure;
 pub mod prober;
 mod reads;
-mod rounds;
 pub mod watching;
+mod writer;
 mod writes;
 
 use std::error::Error as _;
@@ -18,16 +18,17 @@ use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_util::task::TaskTracker;
-
 use self::catalog::Catalog;
+use self::follower::{Follower, FollowerParts};
 use self::health::{Health, HealthSettings, Standing};
 use self::measure::LastCount;
 use self::prober::ProberError;
 use self::watching::Watching;
+use self::writer::Writer;
 use crate::metrics::Metrics;
 use crate::node::{Revision, Ttl};
 use crate::store::Store;
+use crate::store::health::ReplicaId;
 
 pub use self::reads::{Freshness, Listing};
 pub use self::writes::{Registered, SignOfLife};
@@ -45,6 +46,8 @@ pub struct Parts {
     pub ttl: Duration,
     /// How the fleet is looked after.
     pub health: HealthSettings,
+    /// How often the catalog is compared with the table; `None`: never.
+    pub compare_every: Option<Duration>,
     /// Operations that take longer are warned of.
     pub slow: Duration,
 }
@@ -54,12 +57,11 @@ pub struct Registry {
     store: Arc<dyn Store>,
     catalog: Arc<Catalog>,
     watching: Watching,
+    follower: Follower,
     metrics: Arc<Metrics>,
     ttl: Ttl,
     slow: Duration,
-    /// Writes under way. They are tasks of their own: a client that hangs up, or a request that runs out of time, must
-    /// not undo a write half way. Owned here, and waited for in [`Registry::close`].
-    writes: TaskTracker,
+    writer: Arc<Writer>,
     health: Health,
     last_count: LastCount,
 }
@@ -71,16 +73,34 @@ impl Registry {
     /// If health endpoints are to be probed and can't be: see [`ProberError`].
     pub fn start(parts: Parts) -> Result<Self, ProberError> {
         let ttl = parts.ttl.into();
-        let health = Health::start(&parts.store, &parts.metrics, &parts.health, ttl)?;
         let catalog = Arc::new(Catalog::new(ttl));
+        let writer = Writer::new(writer::Parts {
+            store: Arc::clone(&parts.store),
+            catalog: Arc::clone(&catalog),
+            metrics: Arc::clone(&parts.metrics),
+            ttl,
+            slow: parts.slow,
+        });
+        let replica = ReplicaId::random();
+        let health =
+            Health::start(&parts.store, &writer, &parts.metrics, &parts.health, ttl, replica.clone())?;
+        let follower = Follower::start(FollowerParts {
+            store: Arc::clone(&parts.store),
+            catalog: Arc::clone(&catalog),
+            metrics: Arc::clone(&parts.metrics),
+            replica,
+            standing: health.follow(),
+            compare_every: parts.compare_every,
+        });
         Ok(Self {
             store: parts.store,
             watching: Watching::start(&catalog),
             catalog,
+            follower,
             metrics: parts.metrics,
             ttl,
             slow: parts.slow,
-            writes: TaskTracker::new(),
+            writer,
             health,
             last_count: LastCount::default(),
         })
@@ -112,8 +132,8 @@ impl Registry {
     pub async fn close(&self) {
         self.watching.close().await;
         self.health.close().await;
-        self.writes.close();
-        self.writes.wait().await;
+        self.writer.close().await;
+        self.follower.close().await;
         self.store.close().await;
     }
 
@@ -157,6 +177,7 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
             | RegistryError::EventsGone { .. }
             | RegistryError::Loading => {}
             RegistryError::Contended
+            | RegistryError::Held
             | RegistryError::Refused(_)
             | RegistryError::Unavailable(_)
             | RegistryError::Busy

@@ -28,6 +28,9 @@ pub enum StoreError {
     /// Another transaction holds the row, and has for longer than is waited.
     #[error("another transaction holds the row")]
     Contended,
+    /// Another transaction holds the row, and was not waited for. Nothing was written.
+    #[error("another transaction holds the row, and it was not waited for")]
+    Held,
     /// A rule that the user's own database has for this row: a constraint or a trigger.
     #[error("the database refuses the row")]
     Refused(#[source] Arc<sqlx::Error>),

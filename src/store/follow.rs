@@ -28,6 +28,14 @@ pub(in crate::store) struct JournalPosition {
     pub(in crate::store) missing: Vec<(i64, Instant)>,
 }
 
+impl Position {
+    /// The same, but with all events up to this one read, at the least.
+    #[must_use]
+    pub fn at_least(self, revision: Revision) -> Self {
+        Self { revision: self.revision.max(revision), ..self }
+    }
+}
+
 /// What a replica has after it has read the whole table.
 #[derive(Debug, Clone)]
 pub struct Loaded {

@@ -39,18 +39,18 @@ use crate::node::{
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Registers nodes (upsert), one result per item, in order.
-    async fn register(&self, batch: &[RegisterWrite]) -> Written<Registered>;
+    async fn register(&self, batch: &[RegisterWrite], if_held: IfHeld) -> Written<Registered>;
 
     /// Removes nodes, one result per item, in order. A node that isn't there is [`StoreError::NotFound`].
-    async fn deregister(&self, batch: &[DeregisterWrite]) -> Written<Deregistered>;
+    async fn deregister(&self, batch: &[DeregisterWrite], if_held: IfHeld) -> Written<Deregistered>;
 
     /// Notes a sign of life of nodes, one result per id, in order, and changes nothing else of them. A node that isn't
     /// there is [`StoreError::NotFound`].
-    async fn heartbeat(&self, ids: &[NodeKey]) -> Vec<Result<Heartbeat, StoreError>>;
+    async fn heartbeat(&self, ids: &[NodeKey], if_held: IfHeld) -> Vec<Result<Heartbeat, StoreError>>;
 
     /// Takes nodes out of service and puts them back, one result per item, in order. A node that isn't there is
     /// [`StoreError::NotFound`].
-    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Written<Maintained>;
+    async fn set_maintenance(&self, batch: &[MaintenanceWrite], if_held: IfHeld) -> Written<Maintained>;
 
     /// Reads the whole table in one snapshot, and gives each record to `take`, in no particular order.
     async fn load(&self, take: &mut (dyn FnMut(NodeRecord) + Send)) -> Result<Loaded, StoreError>;
@@ -151,6 +151,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Waits for what is under way and closes all connections.
     async fn close(&self);
+}
+
+/// What becomes of the items of a batch whose rows another transaction holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfHeld {
+    /// They come back at once, as [`StoreError::Held`]: the others of their batch needn't wait for them.
+    ComeBack,
+    /// They are waited for, and the batch with them: for about two seconds, then they are [`StoreError::Contended`].
+    Wait,
 }
 
 /// One registration to write.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::changes::Change;
 use super::fleet::Fleet;
 use super::node::Node;
-use crate::node::{Event, Horizon, NodeKey, NodeRecord, Revision, Timestamp};
+use crate::node::{Event, Horizon, NodeKey, NodeRecord, Revision, ShownRecord, Timestamp};
 use crate::store::{Followed, Recorded};
 
 /// A sign of life may be heard of before the registration, by the transaction that took it, and be younger than what that
@@ -29,8 +29,8 @@ const MAX_EARLY: usize = 65_536;
 /// What a batch of ours has left behind of a node.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// It is registered so.
-    Present(NodeRecord),
+    /// It is registered so, and shown so.
+    Present(NodeRecord, Arc<ShownRecord>),
     /// It is gone, by the event with this number.
     Gone(NodeKey, Revision),
 }
@@ -71,7 +71,7 @@ impl<'a> Applying<'a> {
         let known = self.fleet.revision;
         for outcome in outcomes {
             match outcome {
-                Outcome::Present(record) => {
+                Outcome::Present(record, _) => {
                     // What isn't there, and is not newer than all that we know, was removed since.
                     let may_be_new = record.revision > known
                         && self.newest_removal(&record.node_id) < Some(record.revision);
@@ -89,6 +89,7 @@ impl<'a> Applying<'a> {
             self.ahead.wait(last, Waiting { previous: *previous, changes });
         }
         self.catch_up();
+        self.ahead.come_true(self.fleet);
     }
 
     /// See [`super::Catalog::followed`].
@@ -114,6 +115,7 @@ impl<'a> Applying<'a> {
         }
         self.fleet.revision = self.fleet.revision.max(position.revision);
         self.catch_up();
+        judge_by(self.fleet, horizon);
         for sign in &signs {
             for id in &sign.alive {
                 self.fleet.seen_alive(id, sign.at);
@@ -123,7 +125,7 @@ impl<'a> Applying<'a> {
             }
         }
         self.ahead.come_true(self.fleet);
-        judge_by(self.fleet, horizon);
+        self.ahead.forget_early();
     }
 
     /// A node as somebody has read it.
@@ -141,15 +143,17 @@ impl<'a> Applying<'a> {
                 }
                 return self.touch(&record.node_id, present);
             }
-            Some(node) if node.registered_at() == record.registered_at => {
-                let late = self.fleet.horizon.at.minus_micros(LATE_MICROS);
-                record.last_heartbeat =
-                    record.last_heartbeat.max(node.last_heartbeat().filter(|at| *at >= late));
-                if node.updated_at() >= late {
+            Some(node) => {
+                let late = self.late();
+                let is_same = node.registered_at() == record.registered_at;
+                // Or it was taken of this one already, when we only knew the one before.
+                let is_its = |at: &Timestamp| *at >= late && (is_same || *at >= record.registered_at);
+                record.last_heartbeat = record.last_heartbeat.max(node.last_heartbeat().filter(is_its));
+                if is_same && node.updated_at() >= late {
                     record.updated_at = record.updated_at.max(node.updated_at());
                 }
             }
-            None | Some(_) => {}
+            None => {}
         }
         self.ahead.removed.remove(&record.node_id);
         self.touch(&record.node_id, present);
@@ -164,9 +168,19 @@ impl<'a> Applying<'a> {
                 let newest = self.ahead.removed.entry(id.clone()).or_insert(by);
                 *newest = by.max(*newest);
             }
+            // It may have been of the one that is registered next.
+            let heartbeat = present.as_ref().and_then(|node| node.last_heartbeat());
+            if let Some(at) = heartbeat.filter(|at| *at >= self.late()) {
+                self.ahead.early(id, at);
+            }
             self.fleet.remove(id);
         }
         self.touch(id, present);
+    }
+
+    /// What was noted before this is in all that is read now.
+    fn late(&self) -> Timestamp {
+        self.fleet.horizon.at.minus_micros(LATE_MICROS)
     }
 
     fn newest_removal(&self, id: &NodeKey) -> Option<Revision> {
@@ -214,6 +228,21 @@ pub(super) fn judge_by(fleet: &mut Fleet, horizon: Horizon) -> bool {
 }
 
 impl Ahead {
+    /// Whether nothing is known of a node that the fleet doesn't show yet.
+    pub(super) fn is_settled(&self, id: &NodeKey) -> bool {
+        !self.removed.contains_key(id)
+            && !self
+                .waiting
+                .values()
+                .flat_map(|batch| &batch.changes)
+                .any(|change| change.event.node_id == *id)
+    }
+
+    /// Whether a batch of ours waits for changes that others made before it.
+    pub(super) fn has_gap(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     fn wait(&mut self, last: Revision, batch: Waiting) {
         self.waiting_changes += batch.changes.len();
         self.waiting.insert(last, batch);
@@ -245,8 +274,19 @@ impl Ahead {
     /// Notes the signs of life of those nodes that are known now.
     fn come_true(&mut self, fleet: &Fleet) {
         for early in &mut self.early {
-            early.retain(|id, at| !fleet.seen_alive(id, *at));
+            early.retain(|id, at| {
+                let node = fleet.get(id);
+                // What has come since may be another with the same id.
+                if let Some(node) = node.filter(|node| *at >= node.registered_at()) {
+                    node.seen_alive(*at);
+                }
+                node.is_none()
+            });
         }
+    }
+
+    /// Forgets the signs of life that were not even of nodes that the follower has brought since.
+    fn forget_early(&mut self) {
         self.early.swap(0, 1);
         let [forgotten, _] = &mut self.early;
         forgotten.clear();

@@ -19,6 +19,9 @@ use crate::node::{
 };
 use crate::store::Digest;
 
+/// How old the horizon may be, with some to spare.
+const OLDEST_HORIZON_MICROS: i64 = 5_000_000;
+
 /// The fleet at a revision. A copy costs nothing: it shares all that neither changes.
 #[derive(Clone)]
 pub struct Fleet {
@@ -246,13 +249,15 @@ impl Fleet {
         slot
     }
 
-    /// Notes a sign of life; `false` if there is no such node.
+    /// Notes a sign of life; `false` if there is no such node. One from before a node registered was of another that had
+    /// its id. But a foreign writer may say that a node registers in the future: that is no reason not to believe it.
     pub(super) fn seen_alive(&self, id: &NodeKey, at: Timestamp) -> bool {
-        let node = self.get(id);
-        if let Some(node) = node {
+        let Some(node) = self.get(id) else { return false };
+        let registered_at = node.registered_at();
+        if at >= registered_at || registered_at > self.horizon.at.plus_micros(OLDEST_HORIZON_MICROS) {
             node.seen_alive(at);
         }
-        node.is_some()
+        true
     }
 
     #[cfg(test)]

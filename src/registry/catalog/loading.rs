@@ -35,7 +35,7 @@ impl Meanwhile {
         const EVENT_BYTES: usize = 512;
         let events = recorded.iter().map(|recorded| recorded.events.len()).sum::<usize>();
         let records = outcomes.iter().map(|outcome| match outcome {
-            Outcome::Present(record) => rendered_bytes(record),
+            Outcome::Present(record, _) => rendered_bytes(record),
             Outcome::Gone(..) => EVENT_BYTES,
         });
         let bytes = records.sum::<usize>() + events * EVENT_BYTES;

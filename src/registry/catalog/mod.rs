@@ -12,6 +12,7 @@ mod fleet;
 mod index;
 mod lists;
 mod loading;
+mod mending;
 mod node;
 mod postings;
 mod slots;
@@ -22,7 +23,7 @@ mod tokens;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::apply::{Ahead, Applying};
 use self::loading::Meanwhile;
@@ -44,6 +45,8 @@ pub struct Catalog {
     /// Who makes the next fleet holds this while doing so. Not an async lock: it is held for the time of a computation,
     /// some microseconds for each node that changes.
     writer: Mutex<Writer>,
+    /// Given whenever there is a gap between the fleet's revision and a batch of ours.
+    gap: Notify,
     /// The revision of `current`, for those that wait for it.
     revision: watch::Sender<Option<Revision>>,
 }
@@ -66,6 +69,7 @@ impl Catalog {
             ttl,
             current: ArcSwapOption::empty(),
             writer: Mutex::default(),
+            gap: Notify::new(),
             revision: watch::Sender::new(None),
         }
     }
@@ -90,6 +94,9 @@ impl Catalog {
             meanwhile.written(recorded, &outcomes);
         }
         self.change(&mut writer, |applying| applying.written(recorded, outcomes));
+        if writer.ahead.has_gap() {
+            self.gap.notify_one();
+        }
     }
 
     /// Takes signs of life that we have noted.

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::node::Ttl;
 use crate::registry::RegistryError;
 use crate::registry::prober::{ProbeSettings, ProberError};
+use crate::registry::writer::Writer;
 use crate::store::Store;
 use crate::store::health::ReplicaId;
 
@@ -83,13 +84,14 @@ pub(super) struct Health {
 impl Health {
     pub(super) fn start(
         store: &Arc<dyn Store>,
+        writer: &Arc<Writer>,
         metrics: &Arc<Metrics>,
         settings: &HealthSettings,
         ttl: Ttl,
+        replica: ReplicaId,
     ) -> Result<Self, ProberError> {
         // First: what can fail does before anything runs.
         let prober = settings.probing.clone().map(|probes| probing::prober(probes, metrics)).transpose()?;
-        let replica = ReplicaId::random();
         let report = Arc::new(Report::default());
         let (sender, standing) = watch::channel(Standing::default());
         let stop = CancellationToken::new();
@@ -138,7 +140,7 @@ impl Health {
                 stop: stop.clone(),
             };
             tasks.spawn(probing.run());
-            tasks.spawn(write_down(answers, Arc::clone(store), Arc::clone(metrics), stop.clone()));
+            tasks.spawn(write_down(answers, Arc::clone(writer), stop.clone()));
         }
         tasks.close();
         let stop_when_dropped = stop.clone().drop_guard();
@@ -162,6 +164,11 @@ impl Health {
     /// What this replica last heard.
     pub(super) fn standing(&self) -> Standing {
         self.standing.borrow().clone()
+    }
+
+    /// What this replica hears, as it comes.
+    pub(super) fn follow(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
     }
 
     /// Ends what is under way, and gives the lease back, so that another replica needn't wait for its end.

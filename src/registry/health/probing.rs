@@ -14,6 +14,7 @@ use crate::metrics::{HeartbeatSource, Metrics, ProbeOutcome};
 use crate::node::{NodeKey, Revision, Ttl};
 use crate::registry::RegistryError;
 use crate::registry::prober::{Lane, Outcome, ProbeSettings, ProbeSink, Prober, ProberError, Target};
+use crate::registry::writer::Writer;
 use crate::store::Store;
 use crate::store::health::{HealthEndpoint, Targets};
 
@@ -79,25 +80,11 @@ impl ProbeSink for Answers {
 ///
 /// What can't be written is dropped: a sign of life counts from when it is written, and would be claimed for a later
 /// time than it was given. The node is probed again soon.
-pub(super) async fn write_down(
-    answers: Arc<Answers>,
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
-    stop: CancellationToken,
-) {
+pub(super) async fn write_down(answers: Arc<Answers>, writer: Arc<Writer>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(GATHER)).await.is_some() {
         let nodes = answers.take();
         for nodes in nodes.chunks(TOGETHER) {
-            let Ok(results) = bounded(async { Ok(store.heartbeat(nodes).await) }).await else {
-                tracing::warn!(
-                    nodes = nodes.len(),
-                    "signs of life could not be written in time, and are dropped"
-                );
-                break;
-            };
-            let written = results.iter().filter(|result| result.is_ok()).count();
-            metrics.life.heartbeats(HeartbeatSource::Probe, written as u64);
-            crate::registry::report("heartbeat", results.iter().filter_map(|result| result.as_ref().err()));
+            writer.heartbeat_all(HeartbeatSource::Probe, nodes.to_vec()).await;
         }
     }
 }
@@ -124,7 +111,6 @@ impl Probing {
             }
             self.prober.clear();
             self.metrics.probes.set_targets(0);
-            self.metrics.database.set_event_lag(Duration::ZERO);
         }
         self.prober.close().await;
     }
@@ -164,9 +150,7 @@ impl Probing {
         fleet: &mut HashSet<NodeKey>,
         since: Option<Revision>,
     ) -> Result<Revision, RegistryError> {
-        let Targets { revision, complete, nodes, lag } = bounded(self.store.targets(since)).await?;
-        self.metrics.database.set_revision(revision.get());
-        self.metrics.database.set_event_lag(lag);
+        let Targets { revision, complete, nodes, .. } = bounded(self.store.targets(since)).await?;
         if complete {
             let targets: Vec<Target> =
                 nodes.into_iter().filter_map(|(id, at)| Some(self.target(id, at?))).collect();

@@ -29,9 +29,9 @@ use tokio::sync::Semaphore;
 
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::{
-    Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, Loaded,
-    Maintained, MaintenanceWrite, Page, Position, Pruned, RegisterWrite, Registered, Seen, Store, StoreError,
-    Swept, Unrecorded, Written,
+    Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, IfHeld,
+    Loaded, Maintained, MaintenanceWrite, Page, Position, Pruned, RegisterWrite, Registered, Seen, Store,
+    StoreError, Swept, Unrecorded, Written,
 };
 use crate::node::{DiscoveryQuery, Event, EventQuery, Horizon, NodeKey, NodeRecord, Revision, Summary, Ttl};
 
@@ -98,6 +98,11 @@ impl PostgresStore {
         preflight::check(&self.pool).await
     }
 
+    /// The turns of those that wait for a row; nobody waits without.
+    fn turns(&self, if_held: IfHeld) -> Option<&Semaphore> {
+        (if_held == IfHeld::Wait).then_some(&*self.turns)
+    }
+
     /// Applies the migrations that the database hasn't had yet, and returns their versions.
     ///
     /// # Errors
@@ -119,20 +124,20 @@ fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn register(&self, batch: &[RegisterWrite]) -> Written<Registered> {
-        write::register(self, batch).await
+    async fn register(&self, batch: &[RegisterWrite], if_held: IfHeld) -> Written<Registered> {
+        write::register(self, batch, if_held).await
     }
 
-    async fn deregister(&self, batch: &[DeregisterWrite]) -> Written<Deregistered> {
-        write::deregister(self, batch).await
+    async fn deregister(&self, batch: &[DeregisterWrite], if_held: IfHeld) -> Written<Deregistered> {
+        write::deregister(self, batch, if_held).await
     }
 
-    async fn heartbeat(&self, ids: &[NodeKey]) -> Vec<Result<Heartbeat, StoreError>> {
-        write::heartbeat(self, ids).await
+    async fn heartbeat(&self, ids: &[NodeKey], if_held: IfHeld) -> Vec<Result<Heartbeat, StoreError>> {
+        write::heartbeat(self, ids, if_held).await
     }
 
-    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Written<Maintained> {
-        write::set_maintenance(self, batch).await
+    async fn set_maintenance(&self, batch: &[MaintenanceWrite], if_held: IfHeld) -> Written<Maintained> {
+        write::set_maintenance(self, batch, if_held).await
     }
 
     async fn load(&self, take: &mut (dyn FnMut(NodeRecord) + Send)) -> Result<Loaded, StoreError> {

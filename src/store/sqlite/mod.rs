@@ -32,9 +32,9 @@ use super::clock::Clock;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::migration::{Migration, SQLITE};
 use super::{
-    Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, Loaded,
-    Maintained, MaintenanceWrite, Page, Position, Pruned, RegisterWrite, Registered, Seen, Store, StoreError,
-    Swept, Unrecorded, Written,
+    Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, IfHeld,
+    Loaded, Maintained, MaintenanceWrite, Page, Position, Pruned, RegisterWrite, Registered, Seen, Store,
+    StoreError, Swept, Unrecorded, Written,
 };
 use crate::node::{
     Availability, DiscoveryQuery, Event, EventQuery, Horizon, JsonText, NodeKey, NodeRecord, Outage,
@@ -173,19 +173,19 @@ async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn register(&self, batch: &[RegisterWrite]) -> Written<Registered> {
+    async fn register(&self, batch: &[RegisterWrite], _: IfHeld) -> Written<Registered> {
         write::register(&self.writer, batch, &*self.clock, self.ttl).await
     }
 
-    async fn deregister(&self, batch: &[DeregisterWrite]) -> Written<Deregistered> {
+    async fn deregister(&self, batch: &[DeregisterWrite], _: IfHeld) -> Written<Deregistered> {
         write::deregister(&self.writer, batch, &*self.clock, self.ttl).await
     }
 
-    async fn heartbeat(&self, ids: &[NodeKey]) -> Vec<Result<Heartbeat, StoreError>> {
+    async fn heartbeat(&self, ids: &[NodeKey], _: IfHeld) -> Vec<Result<Heartbeat, StoreError>> {
         write::heartbeat(&self.writer, ids, &*self.clock, self.ttl).await
     }
 
-    async fn set_maintenance(&self, batch: &[MaintenanceWrite]) -> Written<Maintained> {
+    async fn set_maintenance(&self, batch: &[MaintenanceWrite], _: IfHeld) -> Written<Maintained> {
         write::set_maintenance(&self.writer, batch, &*self.clock, self.ttl).await
     }
 
@@ -396,7 +396,7 @@ mod tests {
         sqlx::query("PRAGMA max_page_count = 60").execute(&store.writer).await.unwrap();
         let mut stored = 0;
         let refused = loop {
-            let mut results = store.register(&[large(&format!("n{stored}"))]).await.results;
+            let mut results = store.register(&[large(&format!("n{stored}"))], IfHeld::Wait).await.results;
             match results.pop().unwrap() {
                 Ok(_) => stored += 1,
                 Err(error) => break error,
@@ -405,7 +405,7 @@ mod tests {
         assert!(stored > 0 && matches!(refused, StoreError::Full(_)), "{stored} {refused:?}");
         // The connection that was full is gone, and its limit with it.
         for _ in 0..3 {
-            assert!(store.register(&[large("after")]).await.results.pop().unwrap().is_ok());
+            assert!(store.register(&[large("after")], IfHeld::Wait).await.results.pop().unwrap().is_ok());
         }
         let query =
             DiscoveryQuery { limit: crate::node::PageLimit::new(1_000).unwrap(), ..Default::default() };

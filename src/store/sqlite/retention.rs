@@ -108,7 +108,7 @@ mod tests {
         Ttl,
     };
     use crate::store::sqlite::SqliteStore;
-    use crate::store::{DeregisterWrite, RegisterWrite, Store as _, StoreError};
+    use crate::store::{DeregisterWrite, IfHeld, RegisterWrite, Store as _, StoreError};
 
     const HOUR: Duration = Duration::from_hours(1);
 
@@ -163,7 +163,7 @@ mod tests {
                 }
             };
             let writes: Vec<RegisterWrite> = ids.iter().map(write).collect();
-            assert!(self.store.register(&writes).await.results.iter().all(Result::is_ok));
+            assert!(self.store.register(&writes, IfHeld::Wait).await.results.iter().all(Result::is_ok));
         }
 
         async fn deregister(&self, id: &str) {
@@ -176,7 +176,7 @@ mod tests {
                 DeregisterWrite { node_id, precondition: Precondition::None, origin: origin() }
             };
             let writes: Vec<DeregisterWrite> = ids.iter().map(write).collect();
-            assert!(self.store.deregister(&writes).await.results.iter().all(Result::is_ok));
+            assert!(self.store.deregister(&writes, IfHeld::Wait).await.results.iter().all(Result::is_ok));
         }
 
         async fn prune(&self) -> Pruned {

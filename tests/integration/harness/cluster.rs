@@ -1,4 +1,5 @@
-//! A private PostgreSQL cluster on a free port, in a temporary folder, gone when the tests end, however they end.
+//! A private PostgreSQL cluster on a free port, in a temporary folder, gone when the tests end, however they end. The
+//! benchmark starts one too, with settings of its own.
 //!
 //! PostgreSQL refuses to run as root; then it runs as the user `postgres`, or as `nobody`. `TEST_DATABASE_URL` names a
 //! server that is there already, and a role that may create databases and roles on it.
@@ -17,8 +18,17 @@ pub(crate) fn url() -> &'static str {
     &CLUSTER.get_or_init(Cluster::find_or_start).url
 }
 
-struct Cluster {
-    url: String,
+/// What the tests run with: speed is worth more to them than what they write.
+const OF_THE_TESTS: [&str; 5] = [
+    "fsync=off",
+    "full_page_writes=off",
+    "max_connections=300",
+    "max_prepared_transactions=4",
+    "deadlock_timeout=200ms",
+];
+
+pub(crate) struct Cluster {
+    pub(crate) url: String,
     /// Holds the pipe that the watchdog waits at. It breaks when this process ends.
     _watchdog: Option<Child>,
 }
@@ -31,25 +41,25 @@ impl Cluster {
                 parsed.set_path("");
                 Self { url: parsed.to_string().trim_end_matches('/').to_owned(), _watchdog: None }
             }
-            Err(_) => Self::start(),
+            Err(_) => Self::start(&folder("onex-registry-test"), &OF_THE_TESTS),
         }
     }
 
-    fn start() -> Self {
+    /// Starts a cluster in a folder that is made for it, and goes with it.
+    pub(crate) fn start(folder: &Path, settings: &[&str]) -> Self {
         let programs = programs();
-        let folder = std::env::temp_dir().join(format!("onex-registry-test-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir(&folder).expect("the temporary folder is writable");
-        let owner = owner(&folder);
+        let _ = std::fs::remove_dir_all(folder);
+        std::fs::create_dir(folder).expect("the temporary folder is writable");
+        let owner = owner(folder);
         if let Some((uid, gid)) = owner {
-            chown(&folder, Some(uid), Some(gid)).expect("root may give a folder away");
+            chown(folder, Some(uid), Some(gid)).expect("root may give a folder away");
         }
         let data = folder.join("data");
         let run = |command: &mut Command| {
             if let Some((uid, gid)) = owner {
                 command.uid(uid).gid(gid);
             }
-            command.current_dir(&folder).stdin(Stdio::null()).env_remove("PGDATA");
+            command.current_dir(folder).stdin(Stdio::null()).env_remove("PGDATA");
         };
         let mut initdb = Command::new(programs.join("initdb"));
         initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
@@ -63,15 +73,8 @@ impl Cluster {
             TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
         let log = std::fs::File::create(folder.join("log")).unwrap();
         let mut postgres = Command::new(programs.join("postgres"));
-        postgres.arg("-D").arg(&data).arg("-k").arg(&folder).args(["-p", &port.to_string()]);
-        for setting in [
-            "listen_addresses=127.0.0.1",
-            "fsync=off",
-            "full_page_writes=off",
-            "max_connections=300",
-            "max_prepared_transactions=4",
-            "deadlock_timeout=200ms",
-        ] {
+        postgres.arg("-D").arg(&data).arg("-k").arg(folder).args(["-p", &port.to_string()]);
+        for setting in ["listen_addresses=127.0.0.1"].iter().chain(settings) {
             postgres.args(["-c", setting]);
         }
         run(&mut postgres);
@@ -82,10 +85,15 @@ impl Cluster {
             .process_group(0)
             .spawn()
             .expect("postgres can be run");
-        let watchdog = watchdog(postgres.id(), &folder);
-        await_ready(&mut postgres, &folder);
+        let watchdog = watchdog(postgres.id(), folder);
+        await_ready(&mut postgres, folder);
         Self { url: format!("postgres://postgres@127.0.0.1:{port}"), _watchdog: Some(watchdog) }
     }
+}
+
+/// A folder for this process.
+pub(crate) fn folder(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("{name}-{}", std::process::id()))
 }
 
 /// Waits for this process to end, even by SIGKILL, then stops the cluster and removes its folder.
@@ -121,7 +129,7 @@ fn await_ready(postgres: &mut Child, folder: &Path) {
 }
 
 /// Where PostgreSQL's programs are. Debian doesn't put them on the PATH.
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let mut candidates: Vec<PathBuf> = std::env::split_paths(&on_path).collect();
     for (parent, below) in [
@@ -160,8 +168,8 @@ fn version(programs: &Path) -> f32 {
     numbers.into_iter().find_map(|number| number.parse().ok()).unwrap_or(0.0)
 }
 
-/// Who is to run PostgreSQL, if we are root.
-fn owner(ours: &Path) -> Option<(u32, u32)> {
+/// Who is to run PostgreSQL, and what else refuses to run as root, if we are root: judged by whom a folder belongs to.
+pub(super) fn owner(ours: &Path) -> Option<(u32, u32)> {
     if std::fs::metadata(ours).unwrap().uid() != 0 {
         return None;
     }

@@ -3,8 +3,10 @@
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod endpoints;
+pub(crate) mod pooler;
 pub(crate) mod process;
 pub(crate) mod raw;
+mod reading;
 pub(crate) mod server;
 pub(crate) mod sql;
 pub(crate) mod watching;

@@ -1,5 +1,7 @@
 //! A server on a free port, and a client that asks it.
 
+use std::time::{Duration, Instant};
+
 use clap::Parser as _;
 use onex_registry::config::{RawSettings, Settings};
 use onex_registry::server::Server;
@@ -68,14 +70,21 @@ impl TestServer {
         let url = format!("http://{}", server.address());
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run_until(stop.clone().cancelled_owned()));
-        Ok(Self {
+        let server = Self {
             url,
             database: None,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             stop,
             running: Some(running),
             folder: None,
-        })
+        };
+        // Not `eventually`: what it takes can't be sent to another thread, and servers are started there, too.
+        let begun = Instant::now();
+        while server.get_once("/readyz").await.status != 200 {
+            assert!(begun.elapsed() < Duration::from_mins(1), "the server never got ready");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(server)
     }
 
     /// Stops the server, and fails if it didn't stop as it should.
@@ -96,10 +105,6 @@ impl TestServer {
     /// A request to a path, which is sent as it is given.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url))
-    }
-
-    pub(crate) async fn get(&self, path: &str) -> Answer {
-        Answer::of(self.request(Method::GET, path)).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {
@@ -247,5 +252,12 @@ fn settings(database_url: &str, arguments: &[&str]) -> Settings {
     let ours =
         ["test".to_owned(), format!("--database-url={database_url}"), "--listen=127.0.0.1:0".to_owned()];
     let arguments = ours.into_iter().chain(arguments.iter().map(ToString::to_string));
+    // What no event tells of is to be found soon: tests move times by plain SQL.
+    let often = "--compare-interval=1s".to_owned();
+    let is_said = |argument: &String| argument.starts_with("--compare-interval");
+    let mut arguments: Vec<String> = arguments.collect();
+    if !arguments.iter().any(is_said) {
+        arguments.push(often);
+    }
     Arguments::parse_from(arguments).settings.check().expect("the settings of a test are right")
 }

@@ -12,7 +12,7 @@ use onex_registry::node::{
 };
 use onex_registry::store::health::{FleetCounts, FleetWatch, ReplicaId, Rules, Tick};
 use onex_registry::store::postgres::PostgresStore;
-use onex_registry::store::{RegisterWrite, Store as _};
+use onex_registry::store::{IfHeld, RegisterWrite, Store as _};
 use serde_json::Value;
 use sqlx::PgConnection;
 use tokio::task::JoinSet;
@@ -74,7 +74,7 @@ impl Bench {
         let mut faults = Faults::at_most(1);
         let registration = Registration::read(&raw, &Path::Root, IdFrom::Path(id), &mut faults).unwrap();
         let write = RegisterWrite { registration, alive, precondition: Precondition::None, origin: origin() };
-        self.store.register(&[write]).await.results.pop().unwrap().unwrap();
+        self.store.register(&[write], IfHeld::Wait).await.results.pop().unwrap().unwrap();
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures_util::future::join_all;
 use onex_registry::node::{Event, EventQuery, PageLimit, Precondition, Reason, Revision};
 use onex_registry::store::postgres::PostgresStore;
-use onex_registry::store::{MaintenanceWrite, Recorded, Store as _};
+use onex_registry::store::{IfHeld, MaintenanceWrite, Recorded, Store as _};
 use serde_json::json;
 
 use super::{deregister, key, open, origin, register};
@@ -49,11 +49,11 @@ async fn every_write_tells_what_it_has_added_to_the_log() {
     let database = TestDatabase::create().await;
     let store = open(&database).await;
     let mut recorded = Vec::new();
-    let new = store.register(&["c", "a", "b"].map(|id| register(id, &json!({})))).await;
+    let new = store.register(&["c", "a", "b"].map(|id| register(id, &json!({}))), IfHeld::Wait).await;
     assert_eq!(new.recorded.len(), 1);
     recorded.extend(new.recorded);
     let again = [("a", json!({})), ("c", json!({"new": 1}))].map(|(id, metadata)| register(id, &metadata));
-    recorded.extend(store.register(&again).await.recorded);
+    recorded.extend(store.register(&again, IfHeld::Wait).await.recorded);
     let reason = Some(Reason::parse("disk").unwrap());
     let taken_out = MaintenanceWrite {
         node_id: key("a"),
@@ -62,12 +62,12 @@ async fn every_write_tells_what_it_has_added_to_the_log() {
         origin: origin("other"),
     };
     let taken_out = [taken_out];
-    recorded.extend(store.set_maintenance(&taken_out).await.recorded);
-    recorded.extend(store.deregister(&["b", "nobody"].map(deregister)).await.recorded);
+    recorded.extend(store.set_maintenance(&taken_out, IfHeld::Wait).await.recorded);
+    recorded.extend(store.deregister(&["b", "nobody"].map(deregister), IfHeld::Wait).await.recorded);
     // What changes nothing records nothing.
-    assert!(store.set_maintenance(&taken_out).await.recorded.is_empty());
-    assert!(store.deregister(&[deregister("b")]).await.recorded.is_empty());
-    let same = store.register(&again[1..]).await;
+    assert!(store.set_maintenance(&taken_out, IfHeld::Wait).await.recorded.is_empty());
+    assert!(store.deregister(&[deregister("b")], IfHeld::Wait).await.recorded.is_empty());
+    let same = store.register(&again[1..], IfHeld::Wait).await;
     assert!(same.recorded.is_empty());
 
     let log = log(&store).await;
@@ -106,7 +106,7 @@ async fn a_batch_that_is_done_in_parts_tells_of_each_part() {
         .await;
         sql::run(&mut owner, "COMMIT").await;
     };
-    let (written, ()) = tokio::join!(store.register(&batch), ends);
+    let (written, ()) = tokio::join!(store.register(&batch, IfHeld::Wait), ends);
     assert_eq!(written.results.iter().filter(|result| result.is_ok()).count(), 8);
     assert!(written.recorded.len() > 2, "{:?}", written.recorded);
     let log = log(&store).await;
@@ -120,7 +120,7 @@ async fn what_came_before_is_what_was_committed_and_not_what_was_numbered() {
     let store = open(&database).await;
     let mut owner = database.connect().await;
     let previous = async |id: &str| {
-        let recorded = store.register(&[register(id, &json!({}))]).await.recorded;
+        let recorded = store.register(&[register(id, &json!({}))], IfHeld::Wait).await.recorded;
         (recorded[0].previous, recorded[0].events[0].revision)
     };
     let (nothing, first) = previous("a").await;
@@ -154,8 +154,10 @@ async fn what_came_before_is_exact_however_many_write_at_once() {
                         register(&format!("n{}", (n * 7 + writer) % 30), &json!({"by": [writer, round]}))
                     })
                     .collect();
-                recorded.extend(store.register(&batch).await.recorded);
-                recorded.extend(store.deregister(&[deregister(&format!("n{round}"))]).await.recorded);
+                recorded.extend(store.register(&batch, IfHeld::Wait).await.recorded);
+                recorded.extend(
+                    store.deregister(&[deregister(&format!("n{round}"))], IfHeld::Wait).await.recorded,
+                );
             }
             recorded
         }));

@@ -1,6 +1,7 @@
 //! The catalog against what it ought to be.
 
-mod model;
+mod histories;
+mod queries;
 
 use super::*;
 use crate::node::{DiscoveryQuery, JsonText, NodeRecord};

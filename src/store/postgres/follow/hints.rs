@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
+use sqlx::Row as _;
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use tokio::runtime::{self, Handle};
 
@@ -19,13 +20,24 @@ const TRIAL: &str = "trial:";
 /// For so long the trial is waited for.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// For so long all of the asking may take.
+const ASKING_TIMEOUT: Duration = Duration::from_secs(10);
+
+const BACKEND: &str = "SELECT pg_backend_pid()";
 const NOTIFY: &str = "SELECT pg_notify('onex_registry', $1)";
 
-/// Listens, and makes sure that what is told arrives. Behind a pooler in transaction mode it does not: it listens on
-/// some connection, and then gives that to somebody else.
+/// Listens, and makes sure that what is told arrives.
 pub(in crate::store::postgres) async fn hints(
     store: &PostgresStore,
 ) -> Result<Option<Box<dyn Hints>>, StoreError> {
+    let asked = tokio::time::timeout(ASKING_TIMEOUT, listen(store)).await;
+    let listening = asked.map_err(|_| StoreError::Interrupted)??;
+    store.sessions.store(listening.is_some(), Ordering::Relaxed);
+    Ok(listening.map(|listening| Box::new(listening) as Box<dyn Hints>))
+}
+
+/// `None` behind a pooler in transaction mode: one would listen on some connection, and then somebody else has that.
+async fn listen(store: &PostgresStore) -> Result<Option<Listening>, StoreError> {
     // A pool of its own, which never makes a second connection: the listener waits for as long as it lives.
     let options = store.pool.connect_options().as_ref().clone();
     let pool = PgPoolOptions::new()
@@ -38,16 +50,19 @@ pub(in crate::store::postgres) async fn hints(
     listener.eager_reconnect(false);
     listener.ignore_pool_close_event(true);
     let mut listening = Listening { listener: Some(listener), pool };
+    if !listening.has_a_backend_of_its_own(store).await? {
+        return Ok(None);
+    }
     listening.listen().await?;
 
     let trial = format!("{TRIAL}{}", uuid::Uuid::new_v4());
     let mut tx = store.pool.begin_with(begin::WRITE).await?;
     sqlx::query(NOTIFY).persistent(false).bind(&trial).execute(&mut *tx).await?;
     tx.commit().await?;
-    let arrived = tokio::time::timeout(TRIAL_TIMEOUT, listening.arrives(&trial)).await;
-    let arrived = arrived.unwrap_or(Ok(false))?;
-    store.sessions.store(arrived, Ordering::Relaxed);
-    Ok(arrived.then(|| Box::new(listening) as Box<dyn Hints>))
+    match tokio::time::timeout(TRIAL_TIMEOUT, listening.arrives(&trial)).await {
+        Ok(arrived) => arrived.map(|()| Some(listening)).map_err(StoreError::from),
+        Err(_) => Ok(None),
+    }
 }
 
 struct Listening {
@@ -57,17 +72,26 @@ struct Listening {
 }
 
 impl Listening {
+    /// A pooler gives one that is idle to whoever comes next. Who listens on it listens for others, and for good: so this
+    /// is asked first. That it seems to be our own proves nothing.
+    async fn has_a_backend_of_its_own(&mut self, store: &PostgresStore) -> Result<bool, sqlx::Error> {
+        let listener = self.listener.as_mut().ok_or_else(lost)?;
+        // The simple protocol: here is no transaction to keep the parts of a query together.
+        let own: i32 = sqlx::raw_sql(BACKEND).fetch_one(&mut *listener).await?.try_get(0)?;
+        let mut tx = store.pool.begin_with(begin::READ).await?;
+        let other: i32 = sqlx::query_scalar(BACKEND).persistent(false).fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(own != other)
+    }
+
     async fn listen(&mut self) -> Result<(), sqlx::Error> {
-        match &mut self.listener {
-            Some(listener) => listener.listen(CHANNEL).await,
-            None => Err(lost()),
-        }
+        self.listener.as_mut().ok_or_else(lost)?.listen(CHANNEL).await
     }
 
     /// Waits for a payload.
-    async fn arrives(&mut self, payload: &str) -> Result<bool, sqlx::Error> {
+    async fn arrives(&mut self, payload: &str) -> Result<(), sqlx::Error> {
         while self.receive().await? != payload {}
-        Ok(true)
+        Ok(())
     }
 
     /// The payload of the next notification. Giving up on it loses nothing.

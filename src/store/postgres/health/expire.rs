@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use sqlx::postgres::PgPool;
-use tokio::sync::Semaphore;
 
 use super::leads;
 use crate::node::{Actor, EventKind, Horizon, NodeKey, Origin, Ttl};
@@ -52,8 +51,7 @@ pub(in crate::store::postgres) async fn expire(
     };
     let probing = rules.probing;
     let batch = Expiring { pool, leader, overdue, horizon, expire_after, probing, server_ttl };
-    // Nobody goes a side way, so nobody takes a turn.
-    run(&batch, overdue.len(), &Semaphore::new(1)).await.results
+    run(&batch, overdue.len(), None).await.results
 }
 
 #[async_trait]

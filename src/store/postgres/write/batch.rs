@@ -19,6 +19,9 @@ use crate::store::{Recorded, StoreError, Written};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the items that hold up a batch are looked for, by halves. Enough for hundreds of them, and bounded.
 const SEARCH: Duration = Duration::from_secs(10);
+/// The same if items come back: enough for a few. Those that are not told apart by then come back together, and nobody
+/// else waits for that.
+const HASTY_SEARCH: Duration = Duration::from_secs(1);
 /// The pause before a row is asked for again that was not to be had, though nobody made us wait for it.
 const PAUSE: Duration = Duration::from_millis(50);
 /// As many rows go the side way at once; more are tried again together, for half of the patience.
@@ -85,16 +88,17 @@ pub(in crate::store::postgres) trait Batch: Sync {
     async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Committed<Self::Done>, Undone>;
 }
 
+/// Without turns to take, nobody goes a side way: those whose rows are held come back.
 pub(in crate::store::postgres) async fn run<B: Batch>(
     batch: &B,
     length: usize,
-    turns: &Semaphore,
+    turns: Option<&Semaphore>,
 ) -> Written<B::Done> {
     let mut progress = Progress::of(length);
     // Those whose rows were skipped, and those that could only be waited for in vain.
     let (mut skipped, mut contended) = (Vec::new(), Vec::new());
     let mut races = 0;
-    let search_ends = Instant::now() + SEARCH;
+    let search_ends = Instant::now() + if turns.is_some() { SEARCH } else { HASTY_SEARCH };
     let mut parts =
         if length == 0 { Vec::new() } else { vec![((0..length).collect::<Vec<_>>(), Patience::None)] };
     while let Some((part, patience)) = parts.pop() {
@@ -118,7 +122,9 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
                         if matches!(error, StoreError::Contended) { Patience::Hasty } else { patience };
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([(second.to_vec(), patience), (first.to_vec(), patience)]);
-                } else if matches!(error, StoreError::Contended) {
+                } else if matches!(error, StoreError::Contended)
+                    || of_one_item && part.len() > 1 && turns.is_none()
+                {
                     contended.extend(part);
                 } else if matches!(error, StoreError::Unavailable(_) | StoreError::Full(_)) {
                     return progress.give_up(&error);
@@ -130,6 +136,7 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
             }
         }
     }
+    let Some(turns) = turns else { return progress.give_up(&StoreError::Held) };
     let deadline = Instant::now() + PATIENCE;
     match together(batch, skipped, &mut progress, deadline - PATIENCE / 2).await {
         Ok(skipped) => contended.extend(skipped),

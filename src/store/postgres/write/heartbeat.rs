@@ -13,7 +13,7 @@ use super::signs::{self, Noted};
 use super::swallowed;
 use crate::node::{Life, NodeKey, Ttl};
 use crate::store::postgres::{PostgresStore, decode};
-use crate::store::{Heartbeat, StoreError};
+use crate::store::{Heartbeat, IfHeld, StoreError};
 
 /// The rows are locked first, in the order in which every other batch locks them. An UPDATE that is joined to a list
 /// locks in the order of its plan, and deadlocks with those.
@@ -46,8 +46,9 @@ const PRESENT: &str = "SELECT node_id FROM node_registrations WHERE node_id = AN
 pub(in crate::store::postgres) async fn heartbeat(
     store: &PostgresStore,
     ids: &[NodeKey],
+    if_held: IfHeld,
 ) -> Vec<Result<Heartbeat, StoreError>> {
-    run(&Beating { store, ids }, ids.len(), &store.turns).await.results
+    run(&Beating { store, ids }, ids.len(), store.turns(if_held)).await.results
 }
 
 struct Beating<'a> {

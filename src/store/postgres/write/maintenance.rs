@@ -11,7 +11,7 @@ use super::lock::{self, begin};
 use super::swallowed;
 use crate::node::{EventKind, Reason, Ttl};
 use crate::store::postgres::{PostgresStore, decode};
-use crate::store::{Maintained, MaintenanceWrite, StoreError, Written};
+use crate::store::{IfHeld, Maintained, MaintenanceWrite, StoreError, Written};
 
 /// In a statement after the one that locked the rows, so that it sees what the lock waited for.
 const PRESENT: &str = "
@@ -34,8 +34,9 @@ RETURNING n.node_id, n.maintenance";
 pub(in crate::store::postgres) async fn set_maintenance(
     store: &PostgresStore,
     batch: &[MaintenanceWrite],
+    if_held: IfHeld,
 ) -> Written<Maintained> {
-    run(&Maintaining { store, batch }, batch.len(), &store.turns).await
+    run(&Maintaining { store, batch }, batch.len(), store.turns(if_held)).await
 }
 
 struct Maintaining<'a> {

@@ -25,19 +25,27 @@ use self::signs::Noted;
 use self::upsert::Stored;
 use super::PostgresStore;
 use crate::node::{EventKind, Precondition, Revision};
-use crate::store::{DeregisterWrite, Deregistered, RegisterWrite, Registered, StoreError, Written};
+use crate::store::{DeregisterWrite, Deregistered, IfHeld, RegisterWrite, Registered, StoreError, Written};
 
 pub(super) use self::heartbeat::heartbeat;
 pub(super) use self::maintenance::set_maintenance;
 
 const DELETE: &str = "DELETE FROM node_registrations WHERE node_id = ANY ($1) RETURNING node_id";
 
-pub(super) async fn register(store: &PostgresStore, batch: &[RegisterWrite]) -> Written<Registered> {
-    run(&Registering { store, batch }, batch.len(), &store.turns).await
+pub(super) async fn register(
+    store: &PostgresStore,
+    batch: &[RegisterWrite],
+    if_held: IfHeld,
+) -> Written<Registered> {
+    run(&Registering { store, batch }, batch.len(), store.turns(if_held)).await
 }
 
-pub(super) async fn deregister(store: &PostgresStore, batch: &[DeregisterWrite]) -> Written<Deregistered> {
-    run(&Deregistering { store, batch }, batch.len(), &store.turns).await
+pub(super) async fn deregister(
+    store: &PostgresStore,
+    batch: &[DeregisterWrite],
+    if_held: IfHeld,
+) -> Written<Deregistered> {
+    run(&Deregistering { store, batch }, batch.len(), store.turns(if_held)).await
 }
 
 struct Registering<'a> {

@@ -2,7 +2,7 @@
 
 use onex_registry::node::{Horizon, NodeKey, Precondition, Reason};
 use onex_registry::store::health::{Census, LifeChange, ReplicaId};
-use onex_registry::store::{DeregisterWrite, MaintenanceWrite, Store as _};
+use onex_registry::store::{DeregisterWrite, IfHeld, MaintenanceWrite, Store as _};
 use serde_json::json;
 
 use super::super::{ages, kinds_of};
@@ -33,7 +33,7 @@ impl Bench {
 
     async fn remove(&self, id: &str) {
         let write = DeregisterWrite { node_id: key(id), precondition: Precondition::None, origin: origin() };
-        self.store.deregister(&[write]).await.results.pop().unwrap().unwrap();
+        self.store.deregister(&[write], IfHeld::Wait).await.results.pop().unwrap().unwrap();
     }
 
     async fn take_out_of_service(&self, id: &str) {
@@ -44,7 +44,7 @@ impl Bench {
             precondition: Precondition::None,
             origin: origin(),
         };
-        self.store.set_maintenance(&[write]).await.results.pop().unwrap().unwrap();
+        self.store.set_maintenance(&[write], IfHeld::Wait).await.results.pop().unwrap().unwrap();
     }
 
     /// The events of a node, as kinds.
@@ -105,7 +105,7 @@ async fn who_gave_a_sign_of_life_since_the_census_or_left_is_not_said_to_be_stal
     ages(&mut bench.owner, "TRUE", "61 seconds").await;
     let changes = bench.census().await.changes;
     assert_eq!(changes.iter().filter(|change| !change.healthy).count(), ids.len());
-    bench.store.heartbeat(&[key("beat")]).await.pop().unwrap().unwrap();
+    bench.store.heartbeat(&[key("beat")], IfHeld::Wait).await.pop().unwrap().unwrap();
     bench.fleet(&["put"]).await;
     bench.take_out_of_service("out").await;
     for id in ["anew", "anew-silent", "gone"] {
@@ -169,7 +169,7 @@ async fn who_came_back_since_the_census_is_not_removed_and_the_others_are_once()
     let mut census = bench.census().await;
     census.overdue.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     assert_eq!(census.overdue, ids.map(key));
-    bench.store.heartbeat(&[key("beat")]).await.pop().unwrap().unwrap();
+    bench.store.heartbeat(&[key("beat")], IfHeld::Wait).await.pop().unwrap().unwrap();
     bench.register("put", false, &json!({"node_type": "effect"})).await;
     bench.take_out_of_service("out").await;
     for id in ["anew", "gone"] {

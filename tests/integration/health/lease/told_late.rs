@@ -1,7 +1,7 @@
 //! A change that is told late, when the node is another one already, or on a connection that has told nothing yet.
 
-use onex_registry::store::Store as _;
 use onex_registry::store::postgres::PostgresStore;
+use onex_registry::store::{IfHeld, Store as _};
 use serde_json::json;
 
 use super::{Bench, RULES, TTL, key};
@@ -29,7 +29,7 @@ async fn who_came_back_in_silence_is_not_said_to_be_healthy() {
         precondition: onex_registry::node::Precondition::None,
         origin: super::origin(),
     };
-    bench.store.deregister(&[write]).await.results.pop().unwrap().unwrap();
+    bench.store.deregister(&[write], IfHeld::Wait).await.results.pop().unwrap().unwrap();
     bench.register("n", false, &json!({"node_type": "effect"})).await;
     assert_eq!(bench.store.announce(&leader, &changes).await.unwrap(), []);
 }

@@ -1,0 +1,81 @@
+//! How long discovery takes while others register.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request};
+
+use super::{FLEET, TEN_NODES};
+use crate::client::request;
+use crate::fleet::{Fleet, Halves};
+use crate::measure::{Latency, Pairs, Sample, p99};
+use crate::open_loop::{self, Offer};
+use crate::server::{Log, Server};
+use crate::stage::Stage;
+use crate::table::{Row, Target};
+use crate::wrk::{self, Load};
+
+/// Discoveries: few enough that the machine is idle without the writers.
+const READERS: u32 = 8;
+const READS_PER_SECOND: f64 = 1_000.0;
+const WRITERS: u32 = 256;
+/// Of wrk, to find out how many registrations there can be at most.
+const CONNECTIONS: u32 = 512;
+
+pub(super) async fn writers(stage: &Stage) -> anyhow::Result<Vec<Row>> {
+    let database = stage.fleet(FLEET).await?;
+    let server = stage.serve(&database, Log::Warn).await?;
+    let file = database.fleet.write(stage.folder())?;
+    let runs = [stage.next_run(), stage.next_run()];
+    let load = Load::Of(Load::PUT, &file);
+    let most = wrk::run(&server.url("/"), &load, CONNECTIONS, stage.pace.run, runs).await?.rate;
+
+    let registrations: Arc<[Halves]> =
+        (0..FLEET).map(|number| database.fleet.halves(number)).collect::<anyhow::Result<_>>()?;
+    let mut pairs = Pairs::default();
+    let mut registered = Vec::new();
+    for _ in 0..stage.pace.rounds {
+        stage.checkpoint().await?;
+        pairs.reference.push(discover(stage, &server).await?);
+        stage.checkpoint().await?;
+        let registrations = Arc::clone(&registrations);
+        let begin = u64::from(stage.next_run()) * 1_000_000_000;
+        let writing = open_loop::run(Offer {
+            address: server.address,
+            connections: WRITERS,
+            rate: most / 2.0,
+            time: stage.pace.run,
+            request: move |number| registration(&registrations, number, begin),
+        });
+        let (reading, writing) = tokio::join!(discover(stage, &server), writing);
+        pairs.ours.push(reading?);
+        registered.push(writing?.rate);
+    }
+    let kept = crate::measure::median(registered);
+    let work = format!(
+        "discovery's p99 while registration runs at {:.0} % of its most, {most:.0}/s (8 connections, 1,000/s)",
+        100.0 * kept / most
+    );
+    Ok(vec![Row::of_pairs(&work, "idle", &pairs, p99, Target::Under(3.0))])
+}
+
+async fn discover(stage: &Stage, server: &Server) -> anyhow::Result<Sample> {
+    let offer = Offer {
+        address: server.address,
+        connections: READERS,
+        rate: READS_PER_SECOND,
+        time: stage.pace.run,
+        request: |_| request(Method::GET, TEN_NODES, ""),
+    };
+    let outcome = open_loop::run_apart(offer).await?;
+    Ok(Sample { rate: outcome.rate, refused: 0.0, latency: Latency::of(outcome.latencies) })
+}
+
+/// One that differs from the row it meets, of a node that is far from the one before.
+fn registration(registrations: &[Halves], number: u32, begin: u64) -> Request<Full<Bytes>> {
+    const STRIDE: usize = 7_919;
+    let node = (number as usize).wrapping_mul(STRIDE) % registrations.len();
+    let body = registrations.get(node).map(|halves| halves.with(begin + u64::from(number)));
+    request(Method::PUT, &format!("/v1/nodes/{}", Fleet::id(node)), body.unwrap_or_default())
+}

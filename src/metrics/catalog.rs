@@ -1,0 +1,45 @@
+//! The copy of the fleet in memory.
+
+use prometheus::{IntCounter, Registry};
+
+use super::family::Number;
+use super::{MetricsError, family};
+
+/// The copy of the fleet in memory.
+pub struct Catalog {
+    loaded: Number,
+    loads: IntCounter,
+    mended: IntCounter,
+}
+
+impl Catalog {
+    pub(super) fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        let loaded =
+            Number::new(registry, "catalog_loaded", "Whether reads are answered from memory: 1 yes, 0 no.")?;
+        loaded.set(0);
+        Ok(Self {
+            loaded,
+            loads: family::counter(
+                registry,
+                "catalog_loads_total",
+                "Times the whole table was read: at the start, and when the events did not go on from where they were read.",
+            )?,
+            mended: family::counter(
+                registry,
+                "catalog_mended_total",
+                "Nodes that the table had otherwise than this server, found by comparing the two.",
+            )?,
+        })
+    }
+
+    /// The whole table was read.
+    pub fn loaded(&self) {
+        self.loaded.set(1);
+        self.loads.inc();
+    }
+
+    /// So many nodes were found to differ, and were mended.
+    pub fn mended(&self, nodes: u64) {
+        self.mended.inc_by(nodes);
+    }
+}

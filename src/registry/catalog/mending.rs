@@ -1,0 +1,50 @@
+//! What the follower does when events alone don't tell all.
+
+use super::Catalog;
+use super::apply::Applying;
+use crate::node::{NodeKey, NodeRecord};
+use crate::store::Seen;
+
+impl Catalog {
+    /// Takes some nodes as a snapshot of the table has them, whatever is known of them, except those that have changed
+    /// since. For changes that no event tells of.
+    pub fn corrected(&self, snapshot: &Seen<()>, records: Vec<NodeRecord>, gone: &[NodeKey]) {
+        self.change(&mut self.write(), |applying| applying.corrected(snapshot, records, gone));
+    }
+
+    /// Whether a batch of ours waits for changes that others made before it, and that are not known yet.
+    #[must_use]
+    pub fn has_gap(&self) -> bool {
+        self.write().ahead.has_gap()
+    }
+
+    /// Waits until there is such a gap.
+    pub async fn gap(&self) {
+        self.gap.notified().await;
+    }
+}
+
+impl Applying<'_> {
+    fn corrected(self, snapshot: &Seen<()>, records: Vec<NodeRecord>, gone: &[NodeKey]) {
+        // What is not known to be the same as then is left for the next time.
+        let Ok(since) = self.fleet.changes_after(snapshot.revision) else { return };
+        let unchanged = |id: &NodeKey| {
+            !since.iter().any(|change| change.event.node_id == *id)
+                && self.ahead.is_settled(id)
+                && self.fleet.get(id).is_none_or(|node| {
+                    node.revision() <= snapshot.revision
+                        && node.updated_at() <= snapshot.horizon.at
+                        && node.last_heartbeat().is_none_or(|at| at <= snapshot.horizon.at)
+                })
+        };
+        let records: Vec<NodeRecord> =
+            records.into_iter().filter(|record| unchanged(&record.node_id)).collect();
+        let gone: Vec<&NodeKey> = gone.iter().filter(|id| unchanged(id)).collect();
+        for record in records {
+            self.fleet.put(record);
+        }
+        for id in gone {
+            self.fleet.remove(id);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What many clients saw, judged by a checker that reads their histories: one replica behaves as one thing that does one
+//! thing at a time, and several agree, whatever becomes of their connections to the database.
+
+mod checker;
+mod clients;
+mod one_replica;
+mod several_replicas;
