@@ -158,7 +158,8 @@ fn batch(
             correlation_id: None,
             occurred_at: NOW,
         });
-        outcomes.push(Outcome::Present(record));
+        let shown = std::sync::Arc::new(onex_registry::node::ShownRecord::of(&record));
+        outcomes.push(Outcome::Present(record, shown));
     }
     (vec![Recorded { previous, events }], outcomes)
 }
