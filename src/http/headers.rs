@@ -6,6 +6,8 @@ use crate::node::Revision;
 
 /// Names a request in the answer, the logs, the problem and the events.
 pub(super) const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+/// Where a client goes on whose stream of changes was cut off.
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// All changes up to this revision are in the answer.
 pub(super) const REGISTRY_REVISION: HeaderName = HeaderName::from_static("registry-revision");
 

@@ -153,12 +153,13 @@ fn cors_layer(origins: &CorsOrigins) -> Option<CorsLayer> {
         headers::REGISTRY_REVISION,
         headers::CORRELATION_ID,
     ];
-    let accepted: [HeaderName; 5] = [
+    let accepted: [HeaderName; 6] = [
         header::CONTENT_TYPE,
         header::IF_MATCH,
         header::IF_NONE_MATCH,
         header::AUTHORIZATION,
         headers::CORRELATION_ID,
+        headers::LAST_EVENT_ID,
     ];
     let layer = CorsLayer::new()
         .allow_methods([Method::GET, Method::PUT, Method::POST, Method::DELETE])

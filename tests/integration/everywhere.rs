@@ -197,7 +197,14 @@ async fn an_origin_that_is_configured_may_call_and_no_other() {
             assert!(preflight.header("access-control-allow-methods").unwrap().contains(method));
         }
         let allowed = preflight.header("access-control-allow-headers").unwrap();
-        for name in ["content-type", "if-match", "if-none-match", "x-correlation-id", "authorization"] {
+        for name in [
+            "content-type",
+            "if-match",
+            "if-none-match",
+            "x-correlation-id",
+            "authorization",
+            "last-event-id",
+        ] {
             assert!(allowed.contains(name), "{allowed}");
         }
     }
@@ -225,7 +232,9 @@ async fn the_server_says_that_it_lives_and_is_ready(server: &TestServer) {
     let preservation = json!({
         "active": false, "since": null, "taking_part": 0, "healthy": 0, "were_healthy": 0, "turned_stale": 0
     });
-    let expected = json!({"status": "ok", "leader": true, "self_preservation": preservation});
+    let expected = json!({
+        "status": "ok", "leader": true, "catalog": "loaded", "revision": 0, "self_preservation": preservation
+    });
     assert_eq!((ready.status, ready.json()), (200, expected));
 }
 

@@ -16,7 +16,7 @@ mod examples;
 on_both_stores!(the_server_answers_the_document_that_is_checked_in, a_path_has_the_methods_of_the_document);
 
 /// Every call of the API. A new route is documented, and named here.
-const OPERATIONS: [(&str, &str); 17] = [
+const OPERATIONS: [(&str, &str); 18] = [
     ("get", "/livez"),
     ("get", "/metrics"),
     ("get", "/openapi.json"),
@@ -34,6 +34,7 @@ const OPERATIONS: [(&str, &str); 17] = [
     ("delete", "/v1/nodes/{node_id}/maintenance"),
     ("put", "/v1/nodes/{node_id}/maintenance"),
     ("get", "/v1/summary"),
+    ("get", "/v1/watch"),
 ];
 
 async fn the_server_answers_the_document_that_is_checked_in(server: &TestServer) {

@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::events::{self, EventBody, EventKindName};
 use super::filters::{self, FilterParameters};
+use super::headers::LAST_EVENT_ID;
 use super::problem::{Problem, ProblemBody};
 use super::query_string::{self, A_REVISION, Parameter, QueryString};
 use super::record::RecordBody;
@@ -42,8 +43,6 @@ pub(super) struct WatchParameters {
 const PARAMETERS: [Parameter; 3] =
     [Parameter::repeatable("kind"), Parameter::once("after"), Parameter::once("snapshot")];
 
-/// Where a client that was cut off goes on.
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Tells nginx and its likes to pass on each event at once.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 

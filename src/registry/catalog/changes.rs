@@ -63,7 +63,7 @@ impl Changes {
     }
 
     /// See [`super::Fleet::changes_after`].
-    pub(super) fn since(&self, after: Revision) -> Result<Vec<Arc<Change>>, Behind> {
+    pub(super) fn since(&self, after: Revision, at_most: usize) -> Result<Vec<Arc<Change>>, Behind> {
         if after < self.kept_after {
             return Err(Behind { kept_after: self.kept_after });
         }
@@ -71,7 +71,8 @@ impl Changes {
             Ok(found) => found + 1,
             Err(place) => place,
         };
+        let end = self.kept.len().min(first.saturating_add(at_most));
         // Most who ask have read nearly all.
-        Ok(self.kept.focus().narrow(first..).into_iter().cloned().collect())
+        Ok(self.kept.focus().narrow(first..end).into_iter().cloned().collect())
     }
 }

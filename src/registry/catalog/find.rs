@@ -47,8 +47,8 @@ pub(super) fn page(fleet: &Fleet, query: &DiscoveryQuery, steps: u64) -> Option<
     Some(Found { nodes: page.nodes, more: page.room.is_full() })
 }
 
-/// What a query asks of a node.
-pub(super) struct Conditions<'q> {
+/// What a query asks of a node, whatever its status and page. Made once to be asked of many nodes.
+pub struct Conditions<'q> {
     query: &'q DiscoveryQuery,
     types: Option<Vec<&'q str>>,
     ids: Option<Vec<&'q str>>,
@@ -58,7 +58,9 @@ pub(super) struct Conditions<'q> {
 }
 
 impl<'q> Conditions<'q> {
-    pub(super) fn of(query: &'q DiscoveryQuery) -> Self {
+    /// The conditions of a query.
+    #[must_use]
+    pub fn of(query: &'q DiscoveryQuery) -> Self {
         let wanted = |column, object: &'q Option<_>| object.as_ref().map(|object| Wanted::of(column, object));
         let mut conditions = Self {
             query,
@@ -87,8 +89,9 @@ impl<'q> Conditions<'q> {
         conditions
     }
 
-    /// Whether they hold of a node, whatever its status and page.
-    pub(super) fn hold(&self, node: &Node) -> bool {
+    /// Whether they hold of a node.
+    #[must_use]
+    pub fn hold(&self, node: &Node) -> bool {
         let id = node.id().as_str();
         let one_of = |any: &Option<Vec<&str>>, own: &str| any.as_ref().is_none_or(|any| any.contains(&own));
         one_of(&self.ids, id)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, Vector};
 
 use super::changes::{Behind, Change, Changes};
-use super::find::{self, Conditions};
+use super::find;
 use super::index::Index;
 use super::lists::Lists;
 use super::node::{Node, Parts};
@@ -128,19 +128,9 @@ impl Fleet {
         find::page(self, query, steps)
     }
 
-    /// Whether a node is one that a query asks for, whatever page it would be on.
+    /// Whether a node is of a status that a query asks for.
     #[must_use]
-    pub fn matches(&self, query: &DiscoveryQuery, node: &Node) -> bool {
-        self.has_status(query, node) && self.may_match(query, node)
-    }
-
-    /// Whether it would be, if its status were the one that is asked for.
-    #[must_use]
-    pub fn may_match(&self, query: &DiscoveryQuery, node: &Node) -> bool {
-        Conditions::of(query).hold(node)
-    }
-
-    pub(super) fn has_status(&self, query: &DiscoveryQuery, node: &Node) -> bool {
+    pub fn has_status(&self, query: &DiscoveryQuery, node: &Node) -> bool {
         query.status.is_empty() || query.status.contains(&node.status(&self.horizon, self.ttl))
     }
 
@@ -170,12 +160,12 @@ impl Fleet {
         self.nodes.for_each(&mut |node| visit(node.id(), node.digest()));
     }
 
-    /// The changes after a revision, in their order.
+    /// The next changes after a revision, in their order. Fewer than are asked for are all there are.
     ///
     /// # Errors
     /// If not all of them are kept.
-    pub fn changes_after(&self, after: Revision) -> Result<Vec<Arc<Change>>, Behind> {
-        self.changes.since(after)
+    pub fn changes_after(&self, after: Revision, at_most: usize) -> Result<Vec<Arc<Change>>, Behind> {
+        self.changes.since(after, at_most)
     }
 
     pub(super) fn lists(&self) -> &Lists {

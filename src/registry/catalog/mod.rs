@@ -32,6 +32,7 @@ use crate::store::{Followed, Recorded};
 
 pub use self::apply::Outcome;
 pub use self::changes::{Behind, Change};
+pub use self::find::Conditions;
 pub use self::fleet::{Fleet, Found};
 pub use self::loading::{Loading, NotAll};
 pub use self::node::Node;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::judge::concerns;
+use super::LOOKED_AT_ONCE;
+use super::judge::Judge;
 use crate::node::{DiscoveryQuery, Revision};
 use crate::registry::Registry;
 use crate::registry::reads::PATIENCE;
@@ -38,11 +39,19 @@ impl Registry {
                 Some(fleet) if fleet.revision() < position => {}
                 Some(fleet) => {
                     reached = Some(fleet.epoch());
-                    match fleet.changes_after(position) {
-                        Ok(changes) if !changes.iter().any(|change| concerns(&fleet, query, change)) => {
-                            position = fleet.revision();
+                    let Ok(changes) = fleet.changes_after(position, LOOKED_AT_ONCE) else { return };
+                    let judge = Judge::new(query, &fleet);
+                    if changes.iter().any(|change| judge.concerns(change)) {
+                        return;
+                    }
+                    match changes.last() {
+                        Some(last) if changes.len() == LOOKED_AT_ONCE => {
+                            position = last.event.revision;
+                            drop(judge);
+                            tokio::task::yield_now().await;
+                            continue;
                         }
-                        _ => return,
+                        _ => position = fleet.revision(),
                     }
                 }
             }

@@ -56,6 +56,8 @@ pub(super) struct Watching {
     task: TaskTracker,
 }
 
+/// So many changes are looked at before others have their turn.
+const LOOKED_AT_ONCE: usize = 1_000;
 /// So many watchers may read the log at once.
 const LOG_READERS: usize = 2;
 /// About what it costs to wake up one that waits, and to find that there is nothing for it. While many changes come in,
@@ -102,7 +104,7 @@ impl Registry {
     pub async fn watch(self: &Arc<Self>, query: WatchQuery) -> Result<Watcher, RegistryError> {
         let fleet = self.catalog.fleet().ok_or(RegistryError::Loading)?;
         if let From::After(after) = query.from
-            && (after > fleet.revision() || fleet.changes_after(after).is_err())
+            && (after > fleet.revision() || fleet.changes_after(after, 0).is_err())
         {
             self.check_log(after).await?;
         }

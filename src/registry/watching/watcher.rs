@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::judge::{Told, judge};
-use super::{From, WatchQuery};
+use super::judge::{Judge, Told};
+use super::{From, LOOKED_AT_ONCE, WatchQuery};
 use crate::node::{ColumnText, EventQuery, Filter, PageLimit, Revision, Shown};
 use crate::registry::catalog::{Change, Fleet};
 use crate::registry::{Registry, RegistryError};
@@ -16,8 +16,6 @@ use crate::registry::{Registry, RegistryError};
 const NODES_AT_ONCE: u16 = 64;
 /// So many changes are told at once.
 const CHANGES_AT_ONCE: usize = 64;
-/// So many changes are looked at before others have their turn.
-const LOOKED_AT_ONCE: usize = 1_000;
 /// So many events are read from the log at once.
 const EVENTS_AT_ONCE: u16 = 200;
 /// The pause after the database could not be read.
@@ -138,7 +136,7 @@ impl Watcher {
             if fleet.revision() < self.position {
                 return None;
             }
-            let notice = match fleet.changes_after(self.position) {
+            let notice = match fleet.changes_after(self.position, LOOKED_AT_ONCE) {
                 Ok(changes) => {
                     self.phase = Phase::Live;
                     self.next_changes(&fleet, changes)
@@ -168,15 +166,21 @@ impl Watcher {
     }
 
     fn next_changes(&mut self, fleet: &Fleet, changes: Vec<Arc<Change>>) -> Option<Notice> {
+        let are_all = changes.len() < LOOKED_AT_ONCE;
+        let judge = Judge::new(&self.query.nodes, fleet);
         let mut told = Vec::new();
-        for (looked_at, change) in changes.into_iter().enumerate() {
-            if told.len() == CHANGES_AT_ONCE || looked_at == LOOKED_AT_ONCE {
+        for change in changes {
+            if told.len() == CHANGES_AT_ONCE {
                 return some(told);
             }
             self.position = change.event.revision;
-            told.extend(judge(fleet, self.registry.ttl, &self.query, change));
+            if change.event.is_of(&self.query.kinds) {
+                told.extend(judge.told(change, self.registry.ttl));
+            }
         }
-        self.position = fleet.revision();
+        if are_all {
+            self.position = fleet.revision();
+        }
         some(told)
     }
 
@@ -199,11 +203,12 @@ impl Watcher {
             }
         };
         drop(turn);
+        let judge = Judge::new(&self.query.nodes, fleet);
         let mut told = Vec::new();
         // What the fleet doesn't have yet is told later, with the node as it is then.
         for event in page.events.into_iter().filter(|event| event.revision <= fleet.revision()) {
             let change = Arc::new(Change { event, before: None, after: None });
-            told.extend(judge(fleet, self.registry.ttl, &self.query, change));
+            told.extend(judge.told(change, self.registry.ttl));
         }
         self.position = page.next_after.min(fleet.revision());
         some(told)

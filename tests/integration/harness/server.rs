@@ -195,10 +195,17 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) async fn of(request: reqwest::RequestBuilder) -> Self {
-        let response = request.send().await.expect("the server answers");
+        let mut response = request.send().await.expect("the server answers");
         let status: StatusCode = response.status();
         let headers = response.headers().clone();
-        let text = response.text().await.expect("the answer is text");
+        let is_stream = headers.get(header::CONTENT_TYPE).is_some_and(|value| value == "text/event-stream");
+        let text = if is_stream {
+            // It has no end: what comes first stands for all of it.
+            let first = response.chunk().await.expect("something comes").unwrap_or_default();
+            String::from_utf8(first.to_vec()).expect("the stream is text")
+        } else {
+            response.text().await.expect("the answer is text")
+        };
         Self { status: status.as_u16(), headers, text }
     }
 

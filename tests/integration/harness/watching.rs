@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::server::{Answer, TestServer};
+use super::sql::eventually;
 
 /// Far longer than any event takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,6 +50,7 @@ impl TestServer {
 
     /// The same with `Last-Event-ID`.
     pub(crate) async fn watch_after(&self, query: &str, last_id: Option<&str>) -> Watch {
+        eventually("it is ready", async || self.get("/readyz").await.status == 200).await;
         let mut request = self.request(Method::GET, &format!("/v1/watch?{query}"));
         if let Some(id) = last_id {
             request = request.header("last-event-id", id);
@@ -69,6 +71,7 @@ impl TestServer {
 
     /// A watch that is refused.
     pub(crate) async fn refused_watch(&self, query: &str, last_id: Option<&str>) -> Answer {
+        eventually("it is ready", async || self.get("/readyz").await.status == 200).await;
         let mut request = self.request(Method::GET, &format!("/v1/watch?{query}"));
         if let Some(id) = last_id {
             request = request.header("last-event-id", id);

@@ -6,9 +6,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Document, Operation};
+use crate::harness::sql::eventually;
 use crate::harness::{Answer, Backend, TestServer, node};
 
-on_both_stores!(every_answer_is_as_documented, a_record_and_a_result_have_all_their_fields_even_if_null);
+on_both_stores!(
+    every_answer_is_as_documented,
+    a_record_and_a_result_have_all_their_fields_even_if_null,
+    what_a_watch_is_sent_is_as_documented,
+);
 
 /// What only a database that is away, slow or full answers, or a client that is slow.
 const NOT_PROVOKED_HERE: [&str; 5] = ["408", "500", "503", "504", "507"];
@@ -114,6 +119,10 @@ async fn every_answer_is_as_documented(server: &TestServer) {
     for query in ["", "?kind=updated&node_id=n&limit=1", "?after=1000000", "?colour=red"] {
         client.ask(&call("get", "/v1/events"), &format!("/v1/events{query}"), "", &[]).await;
     }
+    eventually("it is ready", async || server.get("/readyz").await.status == 200).await;
+    for query in ["", "?snapshot=true", "?after=1000000", "?colour=red"] {
+        client.ask(&call("get", "/v1/watch"), &format!("/v1/watch{query}"), "", &[]).await;
+    }
     for query in ["", "?colour=red"] {
         client.ask(&call("get", "/v1/summary"), &format!("/v1/summary{query}"), "", &[]).await;
     }
@@ -189,6 +198,33 @@ async fn a_record_and_a_result_have_all_their_fields_even_if_null(server: &TestS
         assert_eq!(keys(result), expected("RegistrationResult"));
     }
     assert_eq!(keys(&batch.json()["results"][0]["problem"]), expected("Problem"));
+}
+
+async fn what_a_watch_is_sent_is_as_documented(server: &TestServer) {
+    let document = Document::read();
+    let is = |name: &str, data: &Value| {
+        document.validator(&json!({"$ref": format!("#/components/schemas/{name}")})).is_valid(data)
+    };
+    server.register("n", r#"{"node_type":"effect"}"#).await;
+    let mut watch = server.watch("snapshot=true").await;
+    let first = watch.next().await;
+    assert!(first.name == "snapshot" && is("NodeRecord", &first.data), "{first:?}");
+    watch.next().await;
+    server.register("n", r#"{"node_type":"compute"}"#).await;
+    server.delete(&node("n")).await;
+    // Open as a schema that is made of others has to be.
+    let mut change = document.0["components"]["schemas"]["Change"].clone();
+    change["components"] = document.0["components"].clone();
+    let change = jsonschema::validator_for(&change).unwrap();
+    for name in ["change", "removed"] {
+        let mut told = watch.next().await;
+        assert_eq!(told.name, name);
+        assert!(change.is_valid(&told.data), "{told:?}");
+        let present = told.data.as_object_mut().unwrap().remove("node").unwrap();
+        assert!(present.is_null() || is("NodeRecord", &present), "{present}");
+        assert!(is("Event", &told.data), "and nothing else: {told:?}");
+        assert!(!change.is_valid(&told.data), "the node is a part of it");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

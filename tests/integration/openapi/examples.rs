@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Document, Operation};
+use crate::harness::sql::eventually;
 use crate::harness::{Answer, TestServer, encoded, node};
 
 on_both_stores!(
@@ -34,6 +35,7 @@ fn example_of(document: &Document, call: &Operation) -> Option<Value> {
 
 async fn every_example_is_accepted(server: &TestServer) {
     let document = Document::read();
+    eventually("it is ready", async || server.get("/readyz").await.status == 200).await;
     let mut calls = document.operations();
     calls.sort_by_key(rank);
     for call in calls {
