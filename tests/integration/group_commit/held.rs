@@ -1,12 +1,14 @@
 //! What one row or the whole table does to the others of a batch: a rule of the owner's, a transaction that doesn't end.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::{Either, join, join_all, select};
 use serde_json::{Value, json};
 
 use super::{beat, metric, put, statuses};
-use crate::harness::sql::eventually;
 use crate::harness::{Answer, Backend, TestServer, sql};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,15 +68,27 @@ async fn given_up_after(held: impl Future<Output = Answer>, others: impl Future<
     };
 }
 
-/// A thousand registrations in one request.
-async fn batch_of(server: &TestServer, number: usize) -> Vec<u64> {
-    let node = |n| json!({"node_id": format!("n{number:02}-{n:03}"), "node_type": "effect"});
-    let nodes: Vec<Value> = (0..1_000).map(node).collect();
-    let answer = server.post("/v1/batch/nodes", json!({ "nodes": nodes })).await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    let answer = answer.json();
-    let results = answer["results"].as_array().unwrap();
-    results.iter().map(|result| result["status"].as_u64().unwrap()).collect()
+/// Registers the same thousand nodes in one request after the other, until there has been enough. Says which were
+/// acknowledged.
+async fn register_until(server: &TestServer, number: usize, enough: &AtomicBool) -> BTreeSet<String> {
+    let ids: Vec<String> = (0..1_000).map(|n| format!("n{number:02}-{n:03}")).collect();
+    let node = |id| json!({"node_id": id, "node_type": "effect"});
+    let nodes: Vec<Value> = ids.iter().map(node).collect();
+    let body = json!({ "nodes": nodes }).to_string();
+    let mut acknowledged = BTreeSet::new();
+    loop {
+        let answer = server.post("/v1/batch/nodes", &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        for (id, result) in ids.iter().zip(answer.json()["results"].as_array().unwrap()) {
+            match result["status"].as_u64() {
+                Some(200 | 201) => drop(acknowledged.insert(id.clone())),
+                _ => assert_eq!(result["status"], 503, "{result}"),
+            }
+        }
+        if enough.load(Ordering::Relaxed) {
+            return acknowledged;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,31 +96,42 @@ async fn a_full_queue_is_said_at_once_and_all_is_well_afterwards() {
     let server = TestServer::start(Backend::Postgres).await;
     let mut owner = server.database.as_ref().unwrap().connect().await;
     sql::run(&mut owner, "BEGIN; LOCK TABLE node_registrations IN ACCESS EXCLUSIVE MODE").await;
-    // Twenty of them wait, two are under way, and there is a place for two in the time that those take.
-    let waiting = Box::pin(join_all((0..30).map(|number| batch_of(&server, number))));
-    let refused = Box::pin(eventually("some are refused", async || {
-        metric(&server, r#"writes_rejected_total{lane="writes"}"#).await >= 1_000
-    }));
-    let Either::Right(((), waiting)) = select(waiting, refused).await else {
-        panic!("none is answered as long as the table is locked");
+    let enough = AtomicBool::new(false);
+    // More than the twenty thousand that may wait.
+    let many = join_all((0..30).map(|number| register_until(&server, number, &enough)));
+    let until_full = async {
+        loop {
+            let begun = Instant::now();
+            let answer = put(&server, "one", 0).await;
+            assert_eq!(answer.status, 503, "the table is locked: {}", answer.text);
+            if answer.json()["type"] == "/problems/unavailable" {
+                break (answer, begun.elapsed());
+            }
+        }
     };
-    let one = put(&server, "one", 0);
-    let Either::Left((answer, waiting)) = select(pin!(one), waiting).await else {
-        panic!("it is answered at once");
+    let full_and_over = async {
+        let full = until_full.await;
+        sql::run(&mut owner, "ROLLBACK").await;
+        enough.store(true, Ordering::Relaxed);
+        full
     };
-    answer.problem(503, "unavailable");
-    assert!(answer.header("retry-after").is_some());
+    let (acknowledged, (answer, took)) = join(many, full_and_over).await;
+    assert!(answer.header("retry-after").is_some() && answer.text.contains("nothing was written"));
+    assert!(took < Duration::from_secs(2), "{took:?}: it waited for the lock");
 
-    sql::run(&mut owner, "ROLLBACK").await;
-    let results = waiting.await.concat();
-    assert!(results.iter().all(|status| *status == 201 || *status == 503));
-    assert_eq!(put(&server, "one", 0).await.status, 201);
-    // Who was told that it was done finds it done, and nothing comes later.
-    let acknowledged = results.iter().filter(|status| **status == 201).count();
-    let rows: i64 = sql::value(&mut owner, "SELECT count(*) FROM node_registrations").await;
-    assert_eq!(usize::try_from(rows).unwrap(), acknowledged + 1);
+    // Whose write was acknowledged finds it done, and nothing comes later.
+    let acknowledged: BTreeSet<String> = acknowledged.into_iter().flatten().collect();
+    let there: Vec<String> = sql::value(
+        &mut owner,
+        "SELECT COALESCE(array_agg(node_id::text ORDER BY node_id COLLATE \"C\"), '{}') FROM node_registrations",
+    )
+    .await;
+    assert_eq!(there, acknowledged.into_iter().collect::<Vec<_>>());
     assert_eq!(metric(&server, r#"write_queue_length{lane="writes"}"#).await, 0);
-    let again = join_all((0..5).map(|number| batch_of(&server, number))).await.concat();
-    assert!(again.iter().all(|status| *status < 300), "{again:?}");
+    assert_eq!(put(&server, "one", 0).await.status, 201);
+    let enough = AtomicBool::new(true);
+    for acknowledged in join_all((0..5).map(|number| register_until(&server, number, &enough))).await {
+        assert_eq!(acknowledged.len(), 1_000);
+    }
     server.stop().await;
 }
