@@ -27,7 +27,7 @@ impl Catalog {
 impl Applying<'_> {
     fn corrected(self, snapshot: &Seen<()>, records: Vec<NodeRecord>, gone: &[NodeKey]) {
         // What is not known to be the same as then is left for the next time.
-        let Ok(since) = self.fleet.changes_after(snapshot.revision) else { return };
+        let Ok(since) = self.fleet.changes_after(snapshot.revision, usize::MAX) else { return };
         let unchanged = |id: &NodeKey| {
             !since.iter().any(|change| change.event.node_id == *id)
                 && self.ahead.is_settled(id)
