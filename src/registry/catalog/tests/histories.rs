@@ -202,7 +202,7 @@ impl World {
                 (Deed::Renew, Some(present)) => {
                     let record = NodeRecord { updated_at: at, ..present };
                     self.table.insert(id.clone(), record.clone());
-                    outcomes.push(Outcome::Present(record));
+                    outcomes.push(written_as(record));
                     renewed.push(id);
                     continue;
                 }
@@ -220,7 +220,7 @@ impl World {
             match next {
                 Some(record) => {
                     self.table.insert(id, record.clone());
-                    outcomes.push(Outcome::Present(record));
+                    outcomes.push(written_as(record));
                 }
                 None => {
                     self.table.remove(&id);
@@ -259,7 +259,7 @@ impl World {
                 let Some(fleet) = self.catalog.fleet() else { return };
                 for outcome in outcomes {
                     let (id, revision) = match outcome {
-                        Outcome::Present(record) => (record.node_id, record.revision),
+                        Outcome::Present(record, _) => (record.node_id, record.revision),
                         Outcome::Gone(id, revision) => (id, revision),
                     };
                     assert!(self.is_at_least(&fleet, &id, revision), "{id} is not as it was written");
