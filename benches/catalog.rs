@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark reports on standard output")]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
@@ -158,7 +159,7 @@ fn batch(
             correlation_id: None,
             occurred_at: NOW,
         });
-        let shown = std::sync::Arc::new(onex_registry::node::ShownRecord::of(&record));
+        let shown = Arc::new(ShownRecord::of(&record));
         outcomes.push(Outcome::Present(record, shown));
     }
     (vec![Recorded { previous, events }], outcomes)

@@ -11,6 +11,7 @@ mod harness;
 mod adoption;
 mod bad_input;
 mod batch;
+mod catalog_agrees;
 mod concurrency;
 mod conditional;
 mod discover;

@@ -65,7 +65,7 @@ fn members(value: impl Strategy<Value = String>) -> impl Strategy<Value = String
 }
 
 /// A JSON object, such as a column or a condition on one.
-fn object_text() -> impl Strategy<Value = String> {
+pub(crate) fn object_text() -> impl Strategy<Value = String> {
     members(json_text()).prop_map(|members| format!("{{{members}}}"))
 }
 
@@ -143,11 +143,11 @@ fn a_column_is_kept_in_the_form_in_which_postgresql_shows_it() {
     });
 }
 
-const IDS: [&str; 14] =
+pub(crate) const IDS: [&str; 14] =
     ["a", "B", "b", "a/b", "a b", "é", "z", "Z", "ab", "aB", "_", "🦀", "a\u{10FFFF}", "%41"];
-const VERSIONS: [&str; 8] =
+pub(crate) const VERSIONS: [&str; 8] =
     ["1.0.0", "1.2.0", "1.2.0-rc.1", "1.10.0", "2.0.0", "0.1.0", "0.1.5+b1", "18446744073709551615.0.0"];
-const TYPES: [&str; 4] = ["effect", "compute", "reducer", "orchestrator"];
+pub(crate) const TYPES: [&str; 4] = ["effect", "compute", "reducer", "orchestrator"];
 
 #[derive(Debug, Clone)]
 struct Registration {

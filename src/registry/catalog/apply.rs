@@ -71,11 +71,11 @@ impl<'a> Applying<'a> {
         let known = self.fleet.revision;
         for outcome in outcomes {
             match outcome {
-                Outcome::Present(record, _) => {
+                Outcome::Present(record, shown) => {
                     // What isn't there, and is not newer than all that we know, was removed since.
                     let may_be_new = record.revision > known
                         && self.newest_removal(&record.node_id) < Some(record.revision);
-                    self.present(record, may_be_new);
+                    self.present(record, Some(shown), may_be_new);
                 }
                 Outcome::Gone(id, revision) => self.gone(&id, revision),
             }
@@ -101,7 +101,7 @@ impl<'a> Applying<'a> {
                 // All that the snapshot has is there, if we know of nothing newer: of rows that no event announced, too.
                 let removed = self.newest_removal(&record.node_id);
                 let may_be_new = is_newest && (removed < Some(record.revision) || removed <= Some(snapshot));
-                self.present(record, may_be_new);
+                self.present(record, None, may_be_new);
             } else if !self.before.contains_key(&event.node_id) {
                 self.gone(&event.node_id, snapshot);
             }
@@ -128,8 +128,8 @@ impl<'a> Applying<'a> {
         self.ahead.forget_early();
     }
 
-    /// A node as somebody has read it.
-    fn present(&mut self, mut record: NodeRecord, may_be_new: bool) {
+    /// A node as somebody has read it, and its JSON if it is at hand.
+    fn present(&mut self, mut record: NodeRecord, shown: Option<Arc<ShownRecord>>, may_be_new: bool) {
         let present = self.fleet.get(&record.node_id).cloned();
         match &present {
             None if !may_be_new => return self.touch(&record.node_id, present),
@@ -157,7 +157,10 @@ impl<'a> Applying<'a> {
         }
         self.ahead.removed.remove(&record.node_id);
         self.touch(&record.node_id, present);
-        self.fleet.put(record);
+        match shown {
+            Some(shown) => self.fleet.put_shown(&record, shown),
+            None => self.fleet.put(record),
+        };
     }
 
     /// A node that was removed, at the latest by the change with this number.
@@ -228,14 +231,14 @@ pub(super) fn judge_by(fleet: &mut Fleet, horizon: Horizon) -> bool {
 }
 
 impl Ahead {
-    /// Whether nothing is known of a node that the fleet doesn't show yet.
-    pub(super) fn is_settled(&self, id: &NodeKey) -> bool {
-        !self.removed.contains_key(id)
-            && !self
-                .waiting
-                .values()
-                .flat_map(|batch| &batch.changes)
-                .any(|change| change.event.node_id == *id)
+    /// The changes above the fleet's revision that are in the fleet already.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &Arc<Change>> {
+        self.waiting.values().flat_map(|batch| &batch.changes)
+    }
+
+    /// Whether a node was removed by one of them, or by what the follower hasn't got to yet.
+    pub(super) fn is_removed(&self, id: &NodeKey) -> bool {
+        self.removed.contains_key(id)
     }
 
     /// Whether a batch of ours waits for changes that others made before it.

@@ -198,21 +198,26 @@ impl Fleet {
         entries.filter_map(|entry| self.node(entry.slot).cloned()).collect()
     }
 
-    /// Puts a node in, in place of what it was. Signs of life are those of the record.
+    /// Puts a node in, in place of what it was.
     pub(super) fn put(&mut self, mut record: NodeRecord) -> Arc<Node> {
+        if let Some(old) = self.get(&record.node_id) {
+            // The text of the id is kept once, whoever brings another copy of it.
+            record.node_id.clone_from(old.id());
+        }
+        let shown = Arc::new(ShownRecord::of(&record));
+        self.put_shown(&record, shown)
+    }
+
+    /// The same of a record whose JSON somebody has made already. Signs of life are those of the record.
+    pub(super) fn put_shown(&mut self, record: &NodeRecord, shown: Arc<ShownRecord>) -> Arc<Node> {
         let (slot, old) = match self.slot(record.node_id.as_str()) {
             Some(slot) => (slot, self.node(slot).cloned()),
             None => (self.enter(&record.node_id), None),
         };
-        if let Some(old) = &old {
-            // The text of the id is kept once, whoever brings another copy of it.
-            record.node_id.clone_from(old.id());
-        }
-        let shown = ShownRecord::of(&record);
         let kind = [&*record.node_type, &*record.node_version];
         let kind = self.lists.set(&record.node_id, slot, old.as_deref().map(Node::kind), kind);
         let unlisted = self.index.set(slot, old.as_deref(), &shown, self.bytes);
-        let node = Arc::new(Node::new(&record, Parts { shown: Arc::new(shown), kind, unlisted }));
+        let node = Arc::new(Node::new(record, Parts { shown, kind, unlisted }));
         self.bytes += node.rendered_bytes();
         self.bytes -= old.map_or(0, |old| old.rendered_bytes());
         self.nodes.set(slot, Some(Arc::clone(&node)));

@@ -1,5 +1,7 @@
 //! What the follower does when events alone don't tell all.
 
+use std::collections::HashSet;
+
 use super::Catalog;
 use super::apply::Applying;
 use crate::node::{NodeKey, NodeRecord};
@@ -28,9 +30,11 @@ impl Applying<'_> {
     fn corrected(self, snapshot: &Seen<()>, records: Vec<NodeRecord>, gone: &[NodeKey]) {
         // What is not known to be the same as then is left for the next time.
         let Ok(since) = self.fleet.changes_after(snapshot.revision, usize::MAX) else { return };
+        let since: HashSet<&NodeKey> =
+            since.iter().chain(self.ahead.changes()).map(|change| &change.event.node_id).collect();
         let unchanged = |id: &NodeKey| {
-            !since.iter().any(|change| change.event.node_id == *id)
-                && self.ahead.is_settled(id)
+            !since.contains(id)
+                && !self.ahead.is_removed(id)
                 && self.fleet.get(id).is_none_or(|node| {
                     node.revision() <= snapshot.revision
                         && node.updated_at() <= snapshot.horizon.at

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::node::{Event, ShownRecord};
+use crate::node::Event;
 use crate::store::Signs;
 
 const NODES: usize = 6;
@@ -202,8 +202,7 @@ impl World {
                 (Deed::Renew, Some(present)) => {
                     let record = NodeRecord { updated_at: at, ..present };
                     self.table.insert(id.clone(), record.clone());
-                    let shown = Arc::new(ShownRecord::of(&record));
-                    outcomes.push(Outcome::Present(record, shown));
+                    outcomes.push(written_as(record));
                     renewed.push(id);
                     continue;
                 }
@@ -221,8 +220,7 @@ impl World {
             match next {
                 Some(record) => {
                     self.table.insert(id, record.clone());
-                    let shown = Arc::new(ShownRecord::of(&record));
-                    outcomes.push(Outcome::Present(record, shown));
+                    outcomes.push(written_as(record));
                 }
                 None => {
                     self.table.remove(&id);
@@ -340,9 +338,11 @@ impl World {
                 );
             }
         }
-        let kept_after =
-            fleet.changes_after(Revision::ZERO).err().map_or(Revision::ZERO, |behind| behind.kept_after);
-        let changes = fleet.changes_after(kept_after).unwrap();
+        let kept_after = fleet
+            .changes_after(Revision::ZERO, usize::MAX)
+            .err()
+            .map_or(Revision::ZERO, |behind| behind.kept_after);
+        let changes = fleet.changes_after(kept_after, usize::MAX).unwrap();
         let events: Vec<&Event> = changes.iter().map(|change| &change.event).collect();
         let recorded = self
             .events
@@ -350,7 +350,10 @@ impl World {
             .filter(|event| event.revision > kept_after && event.revision <= fleet.revision());
         prop_assert_eq!(events, recorded.collect::<Vec<_>>());
         if let Some(third) = changes.get(2) {
-            prop_assert_eq!(fleet.changes_after(third.event.revision).unwrap().len(), changes.len() - 3);
+            prop_assert_eq!(
+                fleet.changes_after(third.event.revision, usize::MAX).unwrap().len(),
+                changes.len() - 3
+            );
         }
         Ok(())
     }

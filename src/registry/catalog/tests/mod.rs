@@ -27,6 +27,12 @@ pub(super) fn record(id: &str, revision: i64) -> NodeRecord {
     }
 }
 
+/// What a batch tells of a node that it has left like this.
+pub(super) fn written_as(record: NodeRecord) -> Outcome {
+    let shown = Arc::new(crate::node::ShownRecord::of(&record));
+    Outcome::Present(record, shown)
+}
+
 pub(super) fn loaded(revision: i64, at: i64) -> Loaded {
     Loaded { position: position(revision), horizon: Horizon::at(Timestamp::from_unix_micros(at)) }
 }

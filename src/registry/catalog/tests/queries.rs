@@ -226,9 +226,11 @@ proptest! {
                 }
                 for (id, record) in all.iter().take(20) {
                     let node = fleet.get(id).unwrap();
-                    prop_assert_eq!(fleet.matches(query, node), is_wanted(query, record, &horizon));
+                    let holds = Conditions::of(query).hold(node);
                     let any_status = DiscoveryQuery { status: vec![], ..query.clone() };
-                    prop_assert_eq!(fleet.may_match(query, node), is_wanted(&any_status, record, &horizon));
+                    prop_assert_eq!(holds, is_wanted(&any_status, record, &horizon));
+                    let matches = holds && fleet.has_status(query, node);
+                    prop_assert_eq!(matches, is_wanted(query, record, &horizon));
                 }
             }
             let mut summary = crate::node::SummaryBuilder::default();
