@@ -121,7 +121,10 @@ struct Side {
 
 enum Other {
     Postgres(sqlx::PgConnection, TestDatabase),
-    Sqlite(SqliteConnection, tempfile::TempDir),
+    Sqlite(
+        SqliteConnection,
+        #[allow(dead_code, reason = "the file is there as long as this")] tempfile::TempDir,
+    ),
 }
 
 impl Side {
