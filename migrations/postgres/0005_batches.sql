@@ -1,5 +1,5 @@
--- The two busiest writes of the server, a batch in one call: what was a dozen round trips is one. Plain SQL writers have
--- nothing to do with these functions.
+-- The two busiest writes of the server, a batch in one call: what was a dozen round trips is one. Plain SQL writers
+-- have nothing to do with these functions.
 --
 -- They run with the rights of the caller, and with his search_path: triggers that the owner of the database has put on
 -- the table run inside, and find their own tables by it. What is ours is qualified. Each statement in them has a
@@ -12,8 +12,20 @@ DO $migration$
 DECLARE
     home TEXT := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'node_registrations'::regclass);
 BEGIN
+    -- As before, but in a language that keeps its plans: it is called with each batch, and for each row of others.
+    EXECUTE format($create$
+        CREATE OR REPLACE FUNCTION %1$s.onex_registry_lock_revisions() RETURNS void
+        LANGUAGE plpgsql VOLATILE
+        AS $function$
+        BEGIN
+            PERFORM pg_catalog.pg_advisory_xact_lock(%2$L::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int4, 1);
+        END
+        $function$
+    $create$, home, home || '.node_events');
+
     -- Registers nodes; the ids are distinct, and in bytewise order. Items are named by their places in the arrays.
-    -- conditions, if any: 1 the node must be absent, 2 present, 3 have one of the revisions that are allowed to its place.
+    -- conditions, if any: 1 the node must be absent, 2 present, 3 have one of the revisions that are allowed to its
+    -- place.
     -- refused: whose condition doesn't hold, and what revision they have (none: absent). held: whose row another
     -- transaction holds. stored: the others, unless a trigger of the owner has swallowed them. created and changes tell
     -- what became of those; numbers are the revisions of those that are created or changed, and kept those of the rest.
@@ -43,80 +55,55 @@ BEGIN
             chosen BOOLEAN[];
             their_ids TEXT[];
             place INTEGER;
+            old RECORD;
+            new RECORD;
+            old_revision BIGINT;
+            changed TEXT;
+            is_there BOOLEAN;
+            odd BOOLEAN;
+            -- What is assigned is evaluated by itself; PERFORM would be a statement, and several times as slow.
+            done TEXT;
         BEGIN
             IF current_setting('transaction_isolation') <> 'read committed' THEN
                 RAISE EXCEPTION 'a batch needs READ COMMITTED' USING ERRCODE = '25001';
             END IF;
-            PERFORM set_config('lock_timeout', row_timeout, true);
-            IF waits THEN
-                SELECT array_agg(l.place) INTO locked
-                  FROM (SELECT i.place::int AS place
-                          FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
-                          JOIN %1$s.node_registrations n ON n.node_id::text = i.node_id
-                         ORDER BY i.node_id COLLATE "C" FOR NO KEY UPDATE OF n) AS l;
-            ELSE
-                SELECT array_agg(l.place) INTO locked
-                  FROM (SELECT i.place::int AS place
-                          FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
-                          JOIN %1$s.node_registrations n ON n.node_id::text = i.node_id
-                         ORDER BY i.node_id COLLATE "C" FOR NO KEY UPDATE OF n SKIP LOCKED) AS l;
-            END IF;
-            chosen := array_fill(true, ARRAY[items]);
-            IF cardinality(locked) = items THEN
-                are_locked := chosen;
-            ELSE
-                are_locked := array_fill(false, ARRAY[items]);
-                FOREACH place IN ARRAY COALESCE(locked, '{}') LOOP
-                    are_locked[place] := true;
-                END LOOP;
-                SELECT array_agg(i.place::int) INTO held
-                  FROM unnest(ids, are_locked) WITH ORDINALITY AS i (node_id, locked, place)
-                 WHERE NOT i.locked
-                   AND EXISTS (SELECT 1 FROM %1$s.node_registrations n WHERE n.node_id::text = i.node_id);
-                FOREACH place IN ARRAY COALESCE(held, '{}') LOOP
-                    chosen[place] := false;
-                END LOOP;
-            END IF;
+            done := set_config('lock_timeout', row_timeout, true);
+            -- A node alone shouldn't take longer than a statement of its own would. The same as below, but for one.
+            IF items = 1 THEN
+                IF waits THEN
+                    SELECT n.node_type, n.node_version, n.capabilities, n.endpoints, n.metadata, n.health_endpoint,
+                           n.ttl_seconds INTO old
+                      FROM %1$s.node_registrations n WHERE n.node_id::text = ids[1] FOR NO KEY UPDATE;
+                ELSE
+                    SELECT n.node_type, n.node_version, n.capabilities, n.endpoints, n.metadata, n.health_endpoint,
+                           n.ttl_seconds INTO old
+                      FROM %1$s.node_registrations n WHERE n.node_id::text = ids[1] FOR NO KEY UPDATE SKIP LOCKED;
+                END IF;
+                is_there := FOUND;
+                at := clock_timestamp();
+                IF NOT is_there THEN
+                    IF EXISTS (SELECT 1 FROM %1$s.node_registrations n WHERE n.node_id::text = ids[1]) THEN
+                        held := '{1}';
+                        RETURN;
+                    END IF;
+                ELSIF conditions[1] = 3 OR conditions[1] = 1 THEN
+                    old_revision := COALESCE((SELECT e.revision FROM %1$s.node_events e
+                                               WHERE e.node_id::text = ids[1]
+                                                 AND e.kind IN ('registered', 'updated', 'maintenance')
+                                               ORDER BY e.revision DESC LIMIT 1), 0);
+                END IF;
+                IF (conditions[1] = 1 AND is_there) OR (conditions[1] >= 2 AND NOT is_there)
+                   OR (conditions[1] = 3 AND NOT old_revision = ANY (allowed_revisions)) THEN
+                    refused := '{1}';
+                    present := ARRAY[old_revision];
+                    RETURN;
+                END IF;
 
-            -- In a statement after the one that locked the rows, so that it sees what the lock waited for.
-            IF conditions IS NOT NULL THEN
-                SELECT array_agg(c.place), array_agg(c.revision) INTO refused, present
-                  FROM (SELECT i.place::int AS place, i.condition, n.revision
-                          FROM unnest(ids, conditions, chosen) WITH ORDINALITY AS i (node_id, condition, chosen, place)
-                          LEFT JOIN LATERAL (
-                               SELECT COALESCE((SELECT e.revision FROM %1$s.node_events e
-                                                 WHERE e.node_id::text = i.node_id
-                                                   AND e.kind IN ('registered', 'updated', 'maintenance')
-                                                 ORDER BY e.revision DESC LIMIT 1), 0) AS revision
-                                 FROM %1$s.node_registrations r WHERE r.node_id::text = i.node_id LIMIT 1) AS n ON TRUE
-                         WHERE i.condition > 0 AND i.chosen) AS c
-                 WHERE CASE c.condition
-                            WHEN 1 THEN c.revision IS NOT NULL
-                            WHEN 2 THEN c.revision IS NULL
-                            ELSE c.revision IS NULL
-                                 OR NOT EXISTS (SELECT 1 FROM unnest(allowed_places, allowed_revisions) AS a (place, revision)
-                                                 WHERE a.place = c.place AND a.revision = c.revision) END;
-                FOREACH place IN ARRAY COALESCE(refused, '{}') LOOP
-                    chosen[place] := false;
-                END LOOP;
-            END IF;
-
-            -- The old row is what this statement's snapshot has, because it was locked before. record_image_ne compares
-            -- what is stored, byte by byte (manual, section 9.24.6): 1.0 and 1.00 are equal numbers, but not the same
-            -- column.
-            at := clock_timestamp();
-            WITH written AS (
                 INSERT INTO %1$s.node_registrations AS n
                        (node_id, node_type, node_version, capabilities, endpoints, metadata, health_endpoint,
                         ttl_seconds, last_heartbeat, registered_at, updated_at)
-                SELECT i.node_id, i.node_type, i.node_version, i.capabilities::jsonb, i.endpoints::jsonb,
-                       i.metadata::jsonb, i.url, i.ttl, CASE WHEN i.alive THEN at END, at, at
-                  FROM unnest(ids, types, versions, all_capabilities, all_endpoints, all_metadata, urls, ttls, alive,
-                              chosen)
-                           AS i (node_id, node_type, node_version, capabilities, endpoints, metadata, url, ttl, alive,
-                                 chosen)
-                 WHERE i.chosen
-                 ORDER BY i.node_id COLLATE "C"
+                VALUES (ids[1], types[1], versions[1], all_capabilities[1]::jsonb, all_endpoints[1]::jsonb,
+                        all_metadata[1]::jsonb, urls[1], ttls[1], CASE WHEN alive[1] THEN at END, at, at)
                     ON CONFLICT (node_id) DO UPDATE
                    SET node_type = EXCLUDED.node_type, node_version = EXCLUDED.node_version,
                        capabilities = EXCLUDED.capabilities, endpoints = EXCLUDED.endpoints,
@@ -124,41 +111,171 @@ BEGIN
                        ttl_seconds = EXCLUDED.ttl_seconds,
                        last_heartbeat = GREATEST(n.last_heartbeat, EXCLUDED.last_heartbeat),
                        updated_at = EXCLUDED.updated_at
-                RETURNING n.node_id::text AS node_id, n.last_heartbeat, n.registered_at, n.maintenance,
-                    n.xmax = 0 AS created,
-                    (SELECT CASE WHEN record_image_eq(
-                                ROW(n.node_type, n.node_version, n.capabilities, n.endpoints, n.metadata,
-                                    n.health_endpoint, n.ttl_seconds),
-                                ROW(o.node_type, o.node_version, o.capabilities, o.endpoints, o.metadata,
-                                    o.health_endpoint, o.ttl_seconds)) THEN ''
-                       ELSE concat_ws(',',
-                           CASE WHEN record_image_ne(ROW(n.node_type), ROW(o.node_type)) THEN 'node_type' END,
-                           CASE WHEN record_image_ne(ROW(n.node_version), ROW(o.node_version)) THEN 'node_version' END,
-                           CASE WHEN record_image_ne(ROW(n.capabilities), ROW(o.capabilities)) THEN 'capabilities' END,
-                           CASE WHEN record_image_ne(ROW(n.endpoints), ROW(o.endpoints)) THEN 'endpoints' END,
-                           CASE WHEN record_image_ne(ROW(n.metadata), ROW(o.metadata)) THEN 'metadata' END,
-                           CASE WHEN record_image_ne(ROW(n.health_endpoint), ROW(o.health_endpoint))
-                                THEN 'health_endpoint' END,
-                           CASE WHEN record_image_ne(ROW(n.ttl_seconds), ROW(o.ttl_seconds)) THEN 'ttl_seconds' END)
-                       END
-                       FROM %1$s.node_registrations o WHERE o.node_id::text = n.node_id::text LIMIT 1) AS changed
-            )
-            SELECT array_agg(w.node_id), array_agg(w.created), array_agg(w.changed), array_agg(w.last_heartbeat),
-                   array_agg(w.registered_at), array_agg(w.maintenance)
-              INTO their_ids, created, changes, heartbeats, births, reasons
-              FROM written w;
+                RETURNING n.node_id, n.node_type, n.node_version, n.capabilities, n.endpoints, n.metadata,
+                          n.health_endpoint, n.ttl_seconds, n.last_heartbeat, n.registered_at, n.updated_at,
+                          n.maintenance, n.xmax = 0 AS created
+                     INTO new;
+                IF NOT FOUND OR new.node_id::text <> ids[1] THEN
+                    RETURN;
+                END IF;
+                IF NOT is_there AND NOT new.created THEN
+                    RAISE EXCEPTION 'another transaction was faster' USING ERRCODE = '40001';
+                END IF;
+                IF is_there THEN
+                    changed := concat_ws(',',
+                        CASE WHEN record_image_ne(ROW(new.node_type), ROW(old.node_type)) THEN 'node_type' END,
+                        CASE WHEN record_image_ne(ROW(new.node_version), ROW(old.node_version)) THEN 'node_version' END,
+                        CASE WHEN record_image_ne(ROW(new.capabilities), ROW(old.capabilities)) THEN 'capabilities' END,
+                        CASE WHEN record_image_ne(ROW(new.endpoints), ROW(old.endpoints)) THEN 'endpoints' END,
+                        CASE WHEN record_image_ne(ROW(new.metadata), ROW(old.metadata)) THEN 'metadata' END,
+                        CASE WHEN record_image_ne(ROW(new.health_endpoint), ROW(old.health_endpoint))
+                             THEN 'health_endpoint' END,
+                        CASE WHEN record_image_ne(ROW(new.ttl_seconds), ROW(old.ttl_seconds)) THEN 'ttl_seconds' END);
+                END IF;
+                their_ids := ids;
+                stored := '{1}';
+                created := ARRAY[new.created];
+                changes := ARRAY[changed];
+                heartbeats := ARRAY[new.last_heartbeat];
+                births := ARRAY[new.registered_at];
+                reasons := ARRAY[new.maintenance];
+                odd := record_image_ne(
+                    ROW(new.node_type::text, new.node_version::text, new.capabilities, new.endpoints, new.metadata,
+                        new.health_endpoint::text, new.ttl_seconds, new.updated_at),
+                    ROW(types[1], versions[1], all_capabilities[1]::jsonb, all_endpoints[1]::jsonb,
+                        all_metadata[1]::jsonb, urls[1], ttls[1], at));
+            ELSE
+                IF waits THEN
+                    SELECT array_agg(l.place) INTO locked
+                      FROM (SELECT i.place::int AS place
+                              FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
+                              JOIN %1$s.node_registrations n ON n.node_id::text = i.node_id
+                             ORDER BY i.node_id COLLATE "C" FOR NO KEY UPDATE OF n) AS l;
+                ELSE
+                    SELECT array_agg(l.place) INTO locked
+                      FROM (SELECT i.place::int AS place
+                              FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
+                              JOIN %1$s.node_registrations n ON n.node_id::text = i.node_id
+                             ORDER BY i.node_id COLLATE "C" FOR NO KEY UPDATE OF n SKIP LOCKED) AS l;
+                END IF;
+                chosen := array_fill(true, ARRAY[items]);
+                IF cardinality(locked) = items THEN
+                    are_locked := chosen;
+                ELSE
+                    are_locked := array_fill(false, ARRAY[items]);
+                    FOREACH place IN ARRAY COALESCE(locked, '{}') LOOP
+                        are_locked[place] := true;
+                    END LOOP;
+                    SELECT array_agg(i.place::int) INTO held
+                      FROM unnest(ids, are_locked) WITH ORDINALITY AS i (node_id, locked, place)
+                     WHERE NOT i.locked
+                       AND EXISTS (SELECT 1 FROM %1$s.node_registrations n WHERE n.node_id::text = i.node_id);
+                    FOREACH place IN ARRAY COALESCE(held, '{}') LOOP
+                        chosen[place] := false;
+                    END LOOP;
+                END IF;
 
-            -- This holds the table against new triggers by now.
-            IF EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t
-                        WHERE t.tgrelid = %2$L::regclass AND t.tgtype::int & 3 = 3 AND NOT t.tgisinternal) THEN
-                SELECT array_agg(i.place::int ORDER BY w.place),
-                       array_agg(w.created ORDER BY w.place), array_agg(w.changed ORDER BY w.place),
-                       array_agg(w.heartbeat ORDER BY w.place), array_agg(w.birth ORDER BY w.place),
-                       array_agg(w.reason ORDER BY w.place), array_agg(w.node_id ORDER BY w.place)
-                  INTO stored, created, changes, heartbeats, births, reasons, their_ids
-                  FROM unnest(their_ids, created, changes, heartbeats, births, reasons)
-                           WITH ORDINALITY AS w (node_id, created, changed, heartbeat, birth, reason, place)
-                  JOIN unnest(ids) WITH ORDINALITY AS i (node_id, place) ON i.node_id = w.node_id;
+                -- In a statement after the one that locked the rows, so that it sees what the lock waited for.
+                IF conditions IS NOT NULL THEN
+                    SELECT array_agg(c.place), array_agg(c.revision) INTO refused, present
+                      FROM (SELECT i.place::int AS place, i.condition, n.revision
+                              FROM unnest(ids, conditions, chosen)
+                                       WITH ORDINALITY AS i (node_id, condition, chosen, place)
+                              LEFT JOIN LATERAL (
+                                   SELECT COALESCE((SELECT e.revision FROM %1$s.node_events e
+                                                     WHERE e.node_id::text = i.node_id
+                                                       AND e.kind IN ('registered', 'updated', 'maintenance')
+                                                     ORDER BY e.revision DESC LIMIT 1), 0) AS revision
+                                     FROM %1$s.node_registrations r WHERE r.node_id::text = i.node_id LIMIT 1) AS n
+                                ON TRUE
+                             WHERE i.condition > 0 AND i.chosen) AS c
+                     WHERE CASE c.condition
+                                WHEN 1 THEN c.revision IS NOT NULL
+                                WHEN 2 THEN c.revision IS NULL
+                                ELSE c.revision IS NULL
+                                     OR NOT EXISTS (SELECT 1 FROM unnest(allowed_places, allowed_revisions)
+                                                             AS a (place, revision)
+                                                     WHERE a.place = c.place AND a.revision = c.revision) END;
+                    FOREACH place IN ARRAY COALESCE(refused, '{}') LOOP
+                        chosen[place] := false;
+                    END LOOP;
+                END IF;
+
+                -- The old row is what this statement's snapshot has, because it was locked before. record_image_ne
+                -- compares what is stored, byte by byte (manual, section 9.24.6): 1.0 and 1.00 are equal numbers, but
+                -- not the same column.
+                at := clock_timestamp();
+                WITH written AS (
+                    INSERT INTO %1$s.node_registrations AS n
+                           (node_id, node_type, node_version, capabilities, endpoints, metadata, health_endpoint,
+                            ttl_seconds, last_heartbeat, registered_at, updated_at)
+                    SELECT i.node_id, i.node_type, i.node_version, i.capabilities::jsonb, i.endpoints::jsonb,
+                           i.metadata::jsonb, i.url, i.ttl, CASE WHEN i.alive THEN at END, at, at
+                      FROM unnest(ids, types, versions, all_capabilities, all_endpoints, all_metadata, urls, ttls,
+                                  alive, chosen)
+                               AS i (node_id, node_type, node_version, capabilities, endpoints, metadata, url, ttl,
+                                     alive, chosen)
+                     WHERE i.chosen
+                     ORDER BY i.node_id COLLATE "C"
+                        ON CONFLICT (node_id) DO UPDATE
+                       SET node_type = EXCLUDED.node_type, node_version = EXCLUDED.node_version,
+                           capabilities = EXCLUDED.capabilities, endpoints = EXCLUDED.endpoints,
+                           metadata = EXCLUDED.metadata, health_endpoint = EXCLUDED.health_endpoint,
+                           ttl_seconds = EXCLUDED.ttl_seconds,
+                           last_heartbeat = GREATEST(n.last_heartbeat, EXCLUDED.last_heartbeat),
+                           updated_at = EXCLUDED.updated_at
+                    RETURNING n.node_id::text AS node_id, n.last_heartbeat, n.registered_at, n.maintenance,
+                        n.xmax = 0 AS created,
+                        (SELECT CASE WHEN record_image_eq(
+                                    ROW(n.node_type, n.node_version, n.capabilities, n.endpoints, n.metadata,
+                                        n.health_endpoint, n.ttl_seconds),
+                                    ROW(o.node_type, o.node_version, o.capabilities, o.endpoints, o.metadata,
+                                        o.health_endpoint, o.ttl_seconds)) THEN ''
+                           ELSE concat_ws(',',
+                               CASE WHEN record_image_ne(ROW(n.node_type), ROW(o.node_type)) THEN 'node_type' END,
+                               CASE WHEN record_image_ne(ROW(n.node_version), ROW(o.node_version))
+                                    THEN 'node_version' END,
+                               CASE WHEN record_image_ne(ROW(n.capabilities), ROW(o.capabilities))
+                                    THEN 'capabilities' END,
+                               CASE WHEN record_image_ne(ROW(n.endpoints), ROW(o.endpoints)) THEN 'endpoints' END,
+                               CASE WHEN record_image_ne(ROW(n.metadata), ROW(o.metadata)) THEN 'metadata' END,
+                               CASE WHEN record_image_ne(ROW(n.health_endpoint), ROW(o.health_endpoint))
+                                    THEN 'health_endpoint' END,
+                               CASE WHEN record_image_ne(ROW(n.ttl_seconds), ROW(o.ttl_seconds)) THEN 'ttl_seconds' END)
+                           END
+                           FROM %1$s.node_registrations o WHERE o.node_id::text = n.node_id::text LIMIT 1) AS changed
+                )
+                SELECT array_agg(w.node_id), array_agg(w.created), array_agg(w.changed), array_agg(w.last_heartbeat),
+                       array_agg(w.registered_at), array_agg(w.maintenance)
+                  INTO their_ids, created, changes, heartbeats, births, reasons
+                  FROM written w;
+
+                -- This holds the table against new triggers by now.
+                odd := EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t
+                                WHERE t.tgrelid = %2$L::regclass AND t.tgtype::int & 3 = 3
+                                  AND NOT t.tgisinternal);
+                IF odd THEN
+                    SELECT array_agg(i.place::int ORDER BY w.place),
+                           array_agg(w.created ORDER BY w.place), array_agg(w.changed ORDER BY w.place),
+                           array_agg(w.heartbeat ORDER BY w.place), array_agg(w.birth ORDER BY w.place),
+                           array_agg(w.reason ORDER BY w.place), array_agg(w.node_id ORDER BY w.place)
+                      INTO stored, created, changes, heartbeats, births, reasons, their_ids
+                      FROM unnest(their_ids, created, changes, heartbeats, births, reasons)
+                               WITH ORDINALITY AS w (node_id, created, changed, heartbeat, birth, reason, place)
+                      JOIN unnest(ids) WITH ORDINALITY AS i (node_id, place) ON i.node_id = w.node_id;
+                ELSE
+                    SELECT array_agg(c.place::int) INTO stored
+                      FROM unnest(chosen) WITH ORDINALITY AS c (chosen, place) WHERE c.chosen;
+                END IF;
+                -- Somebody else was faster: the row was not there to be locked, nor is it new.
+                IF EXISTS (SELECT 1 FROM unnest(stored, created) AS w (item, created)
+                            WHERE NOT w.created AND NOT are_locked[w.item]) THEN
+                    RAISE EXCEPTION 'another transaction was faster' USING ERRCODE = '40001';
+                END IF;
+            END IF;
+
+            -- What was offered may not be what is stored: a trigger of the owner may have changed it.
+            IF odd THEN
                 SELECT array_agg(column_text ORDER BY w.place, c.place) INTO shown
                   FROM unnest(their_ids) WITH ORDINALITY AS w (node_id, place)
                  CROSS JOIN LATERAL (SELECT * FROM %1$s.node_registrations r
@@ -170,18 +287,7 @@ BEGIN
                                                       THEN (extract(epoch FROM n.updated_at) * 1000000)::bigint::text
                                                       ELSE n.updated_at::text END])
                        WITH ORDINALITY AS c (column_text, place);
-            ELSE
-                SELECT array_agg(c.place::int) INTO stored
-                  FROM unnest(chosen) WITH ORDINALITY AS c (chosen, place) WHERE c.chosen;
             END IF;
-            -- Somebody else was faster: the row was not there to be locked, nor is it new.
-            IF EXISTS (SELECT 1 FROM unnest(stored, created) AS w (item, created)
-                        WHERE NOT w.created AND NOT are_locked[w.item]) THEN
-                RAISE EXCEPTION 'another transaction was faster' USING ERRCODE = '40001';
-            END IF;
-
-            SELECT s.served_until, s.outage_began, s.outage_ended INTO served_until, outage_began, outage_ended
-              FROM %1$s.onex_registry_state s LIMIT 1;
 
             IF '' = ANY (changes) THEN
                 SELECT array_agg(COALESCE((SELECT e.revision FROM %1$s.node_events e
@@ -202,13 +308,16 @@ BEGIN
             -- lock: they are in the order of commits, and whoever had one before has committed. What was numbered and
             -- rolled back is no event, so the one before is not what the sequence says.
             IF cardinality(their_ids) > COALESCE(cardinality(kept), 0) THEN
-                PERFORM set_config('lock_timeout', '2s', true);
-                PERFORM %1$s.onex_registry_lock_revisions();
+                done := set_config('lock_timeout', '2s', true);
+                done := %1$s.onex_registry_lock_revisions()::text;
                 recorded_at := clock_timestamp();
-                previous := GREATEST((SELECT max(e.revision) FROM %1$s.node_events e),
-                                     (SELECT s.pruned_through FROM %1$s.onex_registry_state s LIMIT 1), 0);
+                SELECT GREATEST(newest.revision, s.pruned_through, 0), s.served_until, s.outage_began, s.outage_ended
+                  INTO previous, served_until, outage_began, outage_ended
+                  FROM (SELECT max(e.revision) AS revision FROM %1$s.node_events e) AS newest
+                  LEFT JOIN (SELECT * FROM %1$s.onex_registry_state LIMIT 1) AS s ON TRUE;
                 IF cardinality(stored) < items THEN
-                    SELECT array_agg(actors[s.item] ORDER BY s.place), array_agg(correlation_ids[s.item] ORDER BY s.place)
+                    SELECT array_agg(actors[s.item] ORDER BY s.place),
+                           array_agg(correlation_ids[s.item] ORDER BY s.place)
                       INTO actors, correlation_ids
                       FROM unnest(stored) WITH ORDINALITY AS s (item, place);
                 END IF;
@@ -225,7 +334,10 @@ BEGIN
                     RETURNING e.revision
                 )
                 SELECT array_agg(n.revision) INTO numbers FROM numbered n;
-                PERFORM pg_notify('onex_registry', numbers[cardinality(numbers)]::text);
+                done := pg_notify('onex_registry', numbers[cardinality(numbers)]::text)::text;
+            ELSE
+                SELECT s.served_until, s.outage_began, s.outage_ended INTO served_until, outage_began, outage_ended
+                  FROM %1$s.onex_registry_state s LIMIT 1;
             END IF;
         END
         $function$
@@ -251,11 +363,12 @@ BEGIN
         DECLARE
             rows TID[];
             their_ids TEXT[];
+            done TEXT;
         BEGIN
             IF current_setting('transaction_isolation') <> 'read committed' THEN
                 RAISE EXCEPTION 'a batch needs READ COMMITTED' USING ERRCODE = '25001';
             END IF;
-            PERFORM set_config('lock_timeout', row_timeout, true);
+            done := set_config('lock_timeout', row_timeout, true);
             IF waits THEN
                 SELECT array_agg(l.place), array_agg(l.ctid) INTO locked, rows
                   FROM (SELECT i.place::int AS place, n.ctid

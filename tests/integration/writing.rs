@@ -1,6 +1,7 @@
 //! What the PostgreSQL store tells of its own batches, to those who keep up with the table.
 
 mod recorded;
+mod sessions;
 mod signs;
 
 use onex_registry::node::Faults;
