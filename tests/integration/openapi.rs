@@ -52,7 +52,8 @@ async fn the_server_answers_the_document_that_is_checked_in(server: &TestServer)
 #[test]
 fn the_document_is_valid_openapi_3_1() {
     let spec: roas::v3_1::spec::Spec = serde_json::from_str(document_json()).unwrap();
-    spec.validate(Options::empty(), None).unwrap();
+    // What a stream is made of has its schema, and OpenAPI 3.1 has no way to say where.
+    spec.validate(Options::empty() | Options::IgnoreUnusedSchemas, None).unwrap();
 
     let mut broken = Document::read();
     broken.0["paths"]["/livez"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"] =

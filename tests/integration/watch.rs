@@ -222,7 +222,7 @@ async fn every_parameter_of_discovery_is_one_of_a_watch(server: &TestServer) {
         let id = match query.split_once('=').unwrap() {
             ("node_id", id) => id.to_owned(),
             ("node_id_prefix", prefix) => format!("{prefix}-mark"),
-            _ => format!("mark of {query}"),
+            _ => format!("by {query}"),
         };
         server.register(&id, body).await;
         assert_eq!(watch.next().await.gist(), ("change", "registered", id.as_str()), "{query}");

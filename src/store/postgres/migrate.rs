@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnection, PgPool};
 use tokio::time::Instant;
 
+use super::begin;
 use crate::store::migration::{Migration, POSTGRES};
 
 /// How long migrations wait in all for readers and writers to let them at the table.
@@ -67,11 +68,12 @@ pub async fn run(pool: &PgPool) -> Result<Vec<i64>, MigrateError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         // First without any lock or right but to read: mostly there is nothing to do.
-        let mut connection = pool.acquire().await?;
-        if pending(&applied(&mut connection).await?).next().is_none() {
+        let mut tx = pool.begin_with(begin::READ).await?;
+        let applied = applied(&mut tx).await?;
+        tx.commit().await?;
+        if pending(&applied).next().is_none() {
             return Ok(Vec::new());
         }
-        drop(connection);
         match attempt(pool).await {
             Ok(versions) => return Ok(versions),
             Err(error) if is_busy(&error) && Instant::now() < deadline => {

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use sqlx::postgres::PgPool;
 
+use super::begin;
+
 /// Why a database can't be served.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
@@ -113,22 +115,27 @@ SELECT need.name
 ";
 
 pub(super) async fn check(pool: &PgPool) -> Result<(), NotReady> {
-    let mut missing: Vec<String> = sqlx::query_scalar(MISSING).persistent(false).fetch_all(pool).await?;
+    let mut tx = pool.begin_with(begin::READ).await?;
+    let mut missing: Vec<String> = sqlx::query_scalar(MISSING).persistent(false).fetch_all(&mut *tx).await?;
     // All the columns of a missing table are one thing that is missing.
     let mut seen = HashSet::new();
     missing.retain(|line| seen.insert(line.clone()));
     if !missing.is_empty() {
         return Err(NotReady::Missing(missing));
     }
-    let silent: Vec<String> = sqlx::query_scalar(SILENT_TRIGGERS).persistent(false).fetch_all(pool).await?;
+    let silent: Vec<String> =
+        sqlx::query_scalar(SILENT_TRIGGERS).persistent(false).fetch_all(&mut *tx).await?;
     if !silent.is_empty() {
         tracing::warn!(
             triggers = silent.join(", "),
             "triggers are missing or disabled: changes by plain SQL are not recorded as events"
         );
     }
-    let durable: String =
-        sqlx::query_scalar("SELECT current_setting('synchronous_commit')").fetch_one(pool).await?;
+    let durable: String = sqlx::query_scalar("SELECT current_setting('synchronous_commit')")
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await?;
+    tx.commit().await?;
     if durable == "off" {
         tracing::warn!(
             "synchronous_commit is off for this role or database: a crash of PostgreSQL can lose acknowledged writes"

@@ -31,6 +31,7 @@ INSERT INTO node_registrations (node_id, node_type) VALUES ('new', 'effect'), ('
 async fn what_nobody_has_recorded_is_recorded_once(setting: &Setting) {
     setting.lead().await;
     setting.register(&["changed", "gone", "back", "same"], &effect(0)).await;
+    let back = setting.load().await.0[&key("back")].revision.get();
     setting.deregister("back").await;
     let (mut copy, loaded) = setting.load().await;
     let of = |id: &str| copy[&key(id)].revision.get();
@@ -41,7 +42,7 @@ async fn what_nobody_has_recorded_is_recorded_once(setting: &Setting) {
         unrecorded("changed", EventKind::Updated, changed),
         unrecorded("gone", EventKind::Deregistered, gone),
         unrecorded("new", EventKind::Registered, 0),
-        unrecorded("back", EventKind::Registered, gone + 1),
+        unrecorded("back", EventKind::Registered, back),
     ];
     let events = setting.repair(&found).await;
     let followed = setting.follow(&loaded.position).await;

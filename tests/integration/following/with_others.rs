@@ -56,6 +56,11 @@ async fn every_event_is_read_once_and_none_comes_late_and_the_copy_is_the_table(
     let setting = Setting::open(Backend::Postgres).await;
     let database = setting.database.as_ref().unwrap();
     let writing = Arc::new(AtomicUsize::new(WRITERS + 1));
+    let stores = [another(database).await, another(database).await];
+    let readers = stores.map(|store| {
+        let writing = Arc::clone(&writing);
+        tokio::spawn(async move { read(&store, &writing).await })
+    });
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         let (connection, writing) = (database.connect().await, Arc::clone(&writing));
@@ -72,11 +77,6 @@ async fn every_event_is_read_once_and_none_comes_late_and_the_copy_is_the_table(
             drop(store.register(&ids, IfHeld::Wait).await);
         }
         still_writing.fetch_sub(1, Ordering::SeqCst);
-    });
-    let stores = [another(database).await, another(database).await];
-    let readers = stores.map(|store| {
-        let writing = Arc::clone(&writing);
-        tokio::spawn(async move { read(&store, &writing).await })
     });
     writers.join_all().await;
     let table = setting.discovered().await;
