@@ -246,7 +246,9 @@ fn changes(criterion: &mut Criterion, templates: &[Template]) {
             |records| {
                 let catalog = Catalog::new(TTL);
                 let mut loading = catalog.load();
-                records.into_iter().for_each(|record| loading.take(record));
+                for record in records {
+                    loading.take(record);
+                }
                 black_box(loading.finish(&loaded(1))).is_ok()
             },
             BatchSize::PerIteration,

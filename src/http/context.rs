@@ -31,13 +31,12 @@ enum CorrelationId {
 impl RequestContext {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let given = headers.get(CORRELATION_ID).filter(|value| is_sane(value.as_bytes()));
-        let correlation_id = match given {
-            Some(id) => CorrelationId::Theirs(id.clone()),
-            None => {
-                let mut id = [0; Hyphenated::LENGTH];
-                Uuid::new_v4().hyphenated().encode_lower(&mut id);
-                CorrelationId::Ours(id)
-            }
+        let correlation_id = if let Some(id) = given {
+            CorrelationId::Theirs(id.clone())
+        } else {
+            let mut id = [0; Hyphenated::LENGTH];
+            Uuid::new_v4().hyphenated().encode_lower(&mut id);
+            CorrelationId::Ours(id)
         };
         Self { correlation_id, extension: AtomicU64::new(0) }
     }

@@ -46,7 +46,7 @@ impl Layer<Route> for Observe {
 
     fn layer(&self, route: Route) -> Observed {
         let compressed = compress::compressed(route.clone());
-        Observed(Arc::new(Around { route, compressed, around: self.clone() }))
+        Observed(Arc::new(Around { route, compressed, observe: self.clone() }))
     }
 }
 
@@ -58,7 +58,7 @@ struct Around {
     route: Route,
     /// The same route, for who takes gzip.
     compressed: Compression<Route, WorthIt>,
-    around: Observe,
+    observe: Observe,
 }
 
 impl Service<Request> for Observed {
@@ -78,7 +78,7 @@ impl Service<Request> for Observed {
 
 impl Around {
     async fn answer(self: Arc<Self>, mut request: Request) -> Response {
-        let Observe { app, series } = &self.around;
+        let Observe { app, series } = &self.observe;
         let context = Arc::new(RequestContext::of(request.headers()));
         request.extensions_mut().insert(Arc::clone(&context));
         let (method, matched) = (request.method(), request.extensions().get::<MatchedPath>());

@@ -21,7 +21,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
-use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+use tempfile::TempDir;
 
 use crate::harness::{TestDatabase, sql};
 use crate::stores_agree::{IDS, TYPES, VERSIONS, holds, object_text, runtime};
@@ -120,11 +121,8 @@ struct Side {
 }
 
 enum Other {
-    Postgres(sqlx::PgConnection, TestDatabase),
-    Sqlite(
-        SqliteConnection,
-        #[allow(dead_code, reason = "the file is there as long as this")] tempfile::TempDir,
-    ),
+    Postgres { connection: PgConnection, _database: TestDatabase },
+    Sqlite { connection: SqliteConnection, _folder: TempDir },
 }
 
 impl Side {
@@ -132,7 +130,7 @@ impl Side {
         let database = TestDatabase::create().await;
         let store = PostgresStore::connect(&database.url(), 2, TTL).await.unwrap();
         store.migrate().await.unwrap();
-        let other = Other::Postgres(database.connect().await, database);
+        let other = Other::Postgres { connection: database.connect().await, _database: database };
         Self { store: Arc::new(store), catalog: Catalog::new(TTL), other }
     }
 
@@ -140,7 +138,8 @@ impl Side {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("registry.db").display());
         let store = SqliteStore::open(&url, Arc::new(SystemClock), TTL).await.unwrap();
-        let other = Other::Sqlite(SqliteConnection::connect(&url).await.unwrap(), folder);
+        let other =
+            Other::Sqlite { connection: SqliteConnection::connect(&url).await.unwrap(), _folder: folder };
         Self { store: Arc::new(store), catalog: Catalog::new(TTL), other }
     }
 
@@ -205,18 +204,18 @@ impl Side {
             (Foreign::Capabilities(json), _) => write!(set, "capabilities = '{json}'"),
             (Foreign::Version(version), _) => write!(set, "node_version = '{version}'"),
             (Foreign::Ttl(seconds), _) => write!(set, "ttl_seconds = {seconds}"),
-            (Foreign::AboutToBeStale(millis), Other::Postgres(..)) => {
+            (Foreign::AboutToBeStale(millis), Other::Postgres { .. }) => {
                 write!(set, "last_heartbeat = now() - interval '90 s' + interval '1 ms' * {millis}")
             }
-            (Foreign::AboutToBeStale(millis), Other::Sqlite(..)) => {
+            (Foreign::AboutToBeStale(millis), Other::Sqlite { .. }) => {
                 write!(set, "last_heartbeat = last_heartbeat - 90000000 + {millis} * 1000")
             }
         }
         .unwrap();
         let update = format!("UPDATE node_registrations SET {set} WHERE node_id = '{id}'");
         match &mut self.other {
-            Other::Postgres(connection, _) => sql::run(connection, update).await,
-            Other::Sqlite(connection, _) => {
+            Other::Postgres { connection, .. } => sql::run(connection, update).await,
+            Other::Sqlite { connection, .. } => {
                 sqlx::raw_sql(AssertSqlSafe(update)).execute(connection).await.unwrap();
             }
         }
@@ -269,9 +268,6 @@ fn on(side: Side) {
     assert!(found.get() > 200, "{} nodes were found", found.get());
     let side = side.into_inner();
     runtime.block_on(side.store.close());
-    if let Other::Postgres(connection, _database) = side.other {
-        runtime.block_on(connection.close()).unwrap();
-    }
 }
 
 #[test]

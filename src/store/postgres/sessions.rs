@@ -49,20 +49,21 @@ impl Sessions {
                     Ok(())
                 })
             })
-            .before_acquire(move |connection, metadata| acquiring.is_fit(connection, metadata))
+            .before_acquire(move |connection, metadata| acquiring.is_fit(connection, &metadata))
     }
 
     fn is_fit<'c>(
         &self,
         connection: &'c mut PgConnection,
-        metadata: PoolConnectionMetadata,
+        metadata: &PoolConnectionMetadata,
     ) -> BoxFuture<'c, Result<bool, sqlx::Error>> {
+        let is_fresh = metadata.idle_for < FRESH;
         let without_settings = self.0.get().is_some_and(|since| metadata.age >= since.elapsed());
         Box::pin(async move {
             if without_settings {
                 return Ok(false);
             }
-            if metadata.idle_for < FRESH {
+            if is_fresh {
                 return Ok(true);
             }
             Ok(connection

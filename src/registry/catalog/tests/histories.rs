@@ -217,15 +217,12 @@ impl World {
             events.push(event);
             let next = next.map(|(record, _)| NodeRecord { revision, ..record });
             self.states.entry(id.clone()).or_default().push((revision, next.clone()));
-            match next {
-                Some(record) => {
-                    self.table.insert(id, record.clone());
-                    outcomes.push(written_as(record));
-                }
-                None => {
-                    self.table.remove(&id);
-                    outcomes.push(Outcome::Gone(id, revision));
-                }
+            if let Some(record) = next {
+                self.table.insert(id, record.clone());
+                outcomes.push(written_as(record));
+            } else {
+                self.table.remove(&id);
+                outcomes.push(Outcome::Gone(id, revision));
             }
         }
         if ours {

@@ -2,6 +2,7 @@
 
 mod histories;
 mod queries;
+mod snapshots;
 
 use super::*;
 use crate::node::{DiscoveryQuery, JsonText, NodeRecord};

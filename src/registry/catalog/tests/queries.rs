@@ -64,8 +64,10 @@ fn column() -> impl Strategy<Value = String> {
         1 => json(),
         1 => Just("{\"a\":".to_owned()),
         // More than is listed.
-        1 => (0..3_u32).prop_map(|n| format!(r#"{{"a":[{n},{}1,"x",{{"a":1,"b":{n}}}]}}"#, "2,".repeat(1).as_str())
-            .replace("[", &format!("[{}", (100..200).map(|n| format!("{n},")).collect::<String>()))),
+        1 => (0..3_u32).prop_map(|n| {
+            let many: Vec<String> = (100..200).map(|n| n.to_string()).collect();
+            format!(r#"{{"a":[{},{n},2,1,"x",{{"a":1,"b":{n}}}]}}"#, many.join(","))
+        }),
         1 => Just(format!("{{\"a\":{}1{}}}", "[".repeat(40), "]".repeat(40))),
     ]
 }
