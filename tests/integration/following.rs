@@ -89,15 +89,14 @@ impl Setting {
 
     /// A statement of another hand, as each of the stores takes it.
     async fn run(&self, postgres: &str, sqlite: &'static str) {
-        match &self.database {
-            Some(database) => sql::run(&mut database.connect().await, postgres).await,
-            None => {
-                let file = self.folder.as_ref().unwrap().path().join("registry.db");
-                let url = format!("sqlite://{}", file.display());
-                let mut other = SqliteConnection::connect(&url).await.unwrap();
-                sqlx::raw_sql(sqlite).execute(&mut other).await.unwrap();
-                other.close().await.unwrap();
-            }
+        if let Some(database) = &self.database {
+            sql::run(&mut database.connect().await, postgres).await;
+        } else {
+            let file = self.folder.as_ref().unwrap().path().join("registry.db");
+            let url = format!("sqlite://{}", file.display());
+            let mut other = SqliteConnection::connect(&url).await.unwrap();
+            sqlx::raw_sql(sqlite).execute(&mut other).await.unwrap();
+            other.close().await.unwrap();
         }
     }
 

@@ -148,10 +148,11 @@ fn postgresql_reckons_the_hash_of_whatever_is_in_a_row_as_we_do() {
     let runtime = runtime();
     let setting = runtime.block_on(Setting::open(Backend::Postgres));
     let connection = runtime.block_on(setting.database.as_ref().unwrap().connect());
-    let connection = std::cell::RefCell::new(connection);
+    // One at a time, and waited for: the tests of a property can't change what they are given.
+    let connection = tokio::sync::Mutex::new(connection);
     holds(25, &vec(row(), 40), |rows| {
         runtime.block_on(async {
-            let mut connection = connection.borrow_mut();
+            let mut connection = connection.lock().await;
             sql::run(&mut connection, "TRUNCATE node_registrations").await;
             for (number, row) in rows.iter().enumerate() {
                 sqlx::query(INSERT)

@@ -151,7 +151,7 @@ async fn sqlite_tells_of_what_it_does_by_itself() {
     let since = registered.record.last_heartbeat.unwrap();
     let healthy = LifeChange { node_id: key("a"), healthy: true, since };
     let leader = ReplicaId::from(LEADER);
-    assert_eq!(setting.store.announce(&leader, &[healthy.clone()]).await.unwrap().len(), 1);
+    assert_eq!(setting.store.announce(&leader, std::slice::from_ref(&healthy)).await.unwrap().len(), 1);
     assert_eq!(hint(&mut hints).await.unwrap(), None);
     // What was told is not told again, and what a caller learns from the answer is no hint.
     assert!(setting.store.announce(&leader, &[healthy]).await.unwrap().is_empty());

@@ -35,7 +35,7 @@ async fn each_change_is_read_once_with_the_nodes_as_they_are(setting: &Setting) 
     assert_eq!(event.changed, ["metadata"]);
     assert_eq!((event.actor.as_str(), event.correlation_id.as_deref()), ("anonymous", Some("a request")));
     assert!(event.occurred_at <= followed.horizon.at && followed.lag < Duration::from_mins(1));
-    let mut ids: Vec<&str> = followed.records.keys().map(|id| id.as_str()).collect();
+    let mut ids: Vec<&str> = followed.records.keys().map(onex_registry::node::NodeKey::as_str).collect();
     ids.sort_unstable();
     assert_eq!(ids, ["a", "new"], "who is gone is not there");
     let a = &followed.records[&key("a")];

@@ -13,7 +13,7 @@ struct Two {
     one: Setting,
     other: PostgresStore,
     owner: PgConnection,
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 impl Two {
@@ -21,7 +21,7 @@ impl Two {
         let mut one = Setting::open(Backend::Postgres).await;
         one.register(&["a", "b", "c"], &effect(0)).await;
         let database = one.database.take().unwrap();
-        Self { one, other: another(&database).await, owner: database.connect().await, _database: database }
+        Self { one, other: another(&database).await, owner: database.connect().await, database }
     }
 
     /// Who gave signs of life since a position, and who registered anew.
@@ -57,7 +57,7 @@ async fn those_that_others_took_are_read_once_and_own_ones_never() {
     assert_eq!(two.read(&mut position).await, []);
 
     let write = super::registration("c", &effect(0));
-    two.other.register(&[write.clone()], IfHeld::Wait).await.results.pop().unwrap().unwrap();
+    two.other.register(std::slice::from_ref(&write), IfHeld::Wait).await.results.pop().unwrap().unwrap();
     two.one.store.register(&[write], IfHeld::Wait).await.results.pop().unwrap().unwrap();
     assert_eq!(two.read(&mut position).await, [(vec![], vec!["c".to_owned()])]);
     let ids: Vec<_> = (0..5_000).map(|number| key(&format!("n{number}"))).collect();
@@ -80,7 +80,7 @@ async fn what_was_loaded_is_not_read_again() {
 #[tokio::test]
 async fn who_commits_late_is_read_late_and_who_never_does_is_no_harm() {
     let mut two = Two::open().await;
-    let database = &two._database;
+    let database = &two.database;
     let (mut late, mut never) = (database.connect().await, database.connect().await);
     // One that has its number before the load, and one after.
     sql::run(&mut late, format!("BEGIN; {INSERT} '{{early}}')")).await;

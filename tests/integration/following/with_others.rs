@@ -23,7 +23,7 @@ async fn write(mut connection: PgConnection, writer: usize) {
         sql::run(&mut connection, "BEGIN").await;
         let metadata = format!("{{\"by\": [{writer}, {round}]}}");
         sql::upsert(&mut connection, &own, "effect", &metadata).await.unwrap();
-        if (writer + round) % 4 == 0 {
+        if (writer + round).is_multiple_of(4) {
             sql::delete(&mut connection, &id).await.unwrap();
         } else {
             sql::upsert(&mut connection, &id, "compute", &metadata).await.unwrap();

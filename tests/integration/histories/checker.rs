@@ -53,7 +53,7 @@ impl Log {
     }
 
     /// The changes of registration of each node, in order.
-    fn versions(&self, begun: &HashMap<String, u64>) -> HashMap<String, Vec<Version>> {
+    fn versions(&self, starts: &HashMap<String, u64>) -> HashMap<String, Vec<Version>> {
         let mut nodes: HashMap<String, Vec<Version>> = HashMap::new();
         for event in &self.0 {
             let present = match event["kind"].as_str().unwrap() {
@@ -61,7 +61,7 @@ impl Log {
                 "deregistered" | "expired" => false,
                 _ => continue,
             };
-            let began = event["correlation_id"].as_str().and_then(|id| begun.get(id)).copied().unwrap_or(0);
+            let began = event["correlation_id"].as_str().and_then(|id| starts.get(id)).copied().unwrap_or(0);
             nodes.entry(event["node_id"].as_str().unwrap().to_owned()).or_default().push(Version {
                 revision: Self::revision(event),
                 present,
@@ -79,7 +79,7 @@ pub(crate) fn judge(history: &[Operation], log: &Log) -> Vec<String> {
     if !log.0.windows(2).all(|pair| Log::revision(&pair[0]) < Log::revision(&pair[1])) {
         wrong.push("the log is not in the order of revisions".to_owned());
     }
-    let begun: HashMap<String, u64> = history
+    let starts: HashMap<String, u64> = history
         .iter()
         .filter_map(|operation| match &operation.what {
             What::Write { correlation_id, .. } => Some((correlation_id.clone(), operation.began)),
@@ -87,7 +87,7 @@ pub(crate) fn judge(history: &[Operation], log: &Log) -> Vec<String> {
         })
         .collect();
     let requests = log.of_request();
-    let versions = log.versions(&begun);
+    let versions = log.versions(&starts);
     let mut by_node: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
     for operation in history {
         by_node.entry(&operation.node).or_default().push(operation);
