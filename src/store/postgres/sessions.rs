@@ -49,21 +49,19 @@ impl Sessions {
                     Ok(())
                 })
             })
-            .before_acquire(move |connection, metadata| acquiring.is_fit(connection, metadata))
+            .before_acquire(move |connection, metadata| acquiring.is_fit(connection, &metadata))
     }
 
     fn is_fit<'c>(
         &self,
         connection: &'c mut PgConnection,
-        metadata: PoolConnectionMetadata,
+        metadata: &PoolConnectionMetadata,
     ) -> BoxFuture<'c, Result<bool, sqlx::Error>> {
         let without_settings = self.0.get().is_some_and(|since| metadata.age >= since.elapsed());
+        let is_fresh = metadata.idle_for < FRESH;
         Box::pin(async move {
-            if without_settings {
-                return Ok(false);
-            }
-            if metadata.idle_for < FRESH {
-                return Ok(true);
+            if without_settings || is_fresh {
+                return Ok(!without_settings);
             }
             Ok(connection
                 .ping()

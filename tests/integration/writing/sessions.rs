@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use super::{key, open, register};
 use crate::harness::{TestDatabase, sql};
 
-/// A trigger of the owner's, which finds its table by the search_path of the writer.
+/// A trigger of the owner's, which finds its table by the `search_path` of the writer.
 const TELLS: &str = "
 CREATE TABLE own_log (isolation TEXT, statement_timeout TEXT, named BOOLEAN);
 CREATE FUNCTION own_rule() RETURNS trigger LANGUAGE plpgsql AS $$
