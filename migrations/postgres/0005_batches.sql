@@ -125,7 +125,7 @@ BEGIN
                 IF NOT is_there AND NOT new.created THEN
                     RAISE EXCEPTION 'another transaction was faster' USING ERRCODE = '40001';
                 END IF;
-                IF is_there THEN
+                IF NOT new.created THEN
                     changed := concat_ws(',',
                         CASE WHEN record_image_ne(ROW(new.node_type), ROW(old.node_type)) THEN 'node_type' END,
                         CASE WHEN record_image_ne(ROW(new.node_version), ROW(old.node_version)) THEN 'node_version' END,
@@ -231,24 +231,32 @@ BEGIN
                            updated_at = EXCLUDED.updated_at
                     RETURNING n.node_id::text AS node_id, n.last_heartbeat, n.registered_at, n.maintenance,
                         n.xmax = 0 AS created,
-                        (SELECT CASE WHEN record_image_eq(
+                        -- Of a row that is new, there may have been another life in the snapshot.
+                        CASE WHEN n.xmax <> 0 THEN (
+                            SELECT CASE
+                                WHEN record_image_eq(
                                     ROW(n.node_type, n.node_version, n.capabilities, n.endpoints, n.metadata,
                                         n.health_endpoint, n.ttl_seconds),
                                     ROW(o.node_type, o.node_version, o.capabilities, o.endpoints, o.metadata,
                                         o.health_endpoint, o.ttl_seconds)) THEN ''
-                           ELSE concat_ws(',',
-                               CASE WHEN record_image_ne(ROW(n.node_type), ROW(o.node_type)) THEN 'node_type' END,
-                               CASE WHEN record_image_ne(ROW(n.node_version), ROW(o.node_version))
-                                    THEN 'node_version' END,
-                               CASE WHEN record_image_ne(ROW(n.capabilities), ROW(o.capabilities))
-                                    THEN 'capabilities' END,
-                               CASE WHEN record_image_ne(ROW(n.endpoints), ROW(o.endpoints)) THEN 'endpoints' END,
-                               CASE WHEN record_image_ne(ROW(n.metadata), ROW(o.metadata)) THEN 'metadata' END,
-                               CASE WHEN record_image_ne(ROW(n.health_endpoint), ROW(o.health_endpoint))
-                                    THEN 'health_endpoint' END,
-                               CASE WHEN record_image_ne(ROW(n.ttl_seconds), ROW(o.ttl_seconds)) THEN 'ttl_seconds' END)
-                           END
-                           FROM %1$s.node_registrations o WHERE o.node_id::text = n.node_id::text LIMIT 1) AS changed
+                                ELSE concat_ws(',',
+                                    CASE WHEN record_image_ne(ROW(n.node_type), ROW(o.node_type))
+                                         THEN 'node_type' END,
+                                    CASE WHEN record_image_ne(ROW(n.node_version), ROW(o.node_version))
+                                         THEN 'node_version' END,
+                                    CASE WHEN record_image_ne(ROW(n.capabilities), ROW(o.capabilities))
+                                         THEN 'capabilities' END,
+                                    CASE WHEN record_image_ne(ROW(n.endpoints), ROW(o.endpoints))
+                                         THEN 'endpoints' END,
+                                    CASE WHEN record_image_ne(ROW(n.metadata), ROW(o.metadata))
+                                         THEN 'metadata' END,
+                                    CASE WHEN record_image_ne(ROW(n.health_endpoint), ROW(o.health_endpoint))
+                                         THEN 'health_endpoint' END,
+                                    CASE WHEN record_image_ne(ROW(n.ttl_seconds), ROW(o.ttl_seconds))
+                                         THEN 'ttl_seconds' END)
+                                END
+                              FROM %1$s.node_registrations o WHERE o.node_id::text = n.node_id::text LIMIT 1)
+                        END AS changed
                 )
                 SELECT array_agg(w.node_id), array_agg(w.created), array_agg(w.changed), array_agg(w.last_heartbeat),
                        array_agg(w.registered_at), array_agg(w.maintenance)
