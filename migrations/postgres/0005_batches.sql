@@ -5,8 +5,11 @@
 -- the table run inside, and find their own tables by it. What is ours is qualified. Each statement in them has a
 -- snapshot of its own (VOLATILE, READ COMMITTED), so it sees what was committed while the one before waited for a lock.
 --
--- Plans are made once, for arrays of any length, and not from statistics: a plan that was made for an empty table must
--- do for a hundred thousand rows. So rows are looked up one by one in an index or by their place, and never joined.
+-- Plans are made once, for arrays of any length, and a plan that was made for an empty table must do for a hundred
+-- thousand rows: nobody tells when it has grown. So rows are looked up one by one, in an index or where they are. That
+-- is what LATERAL with LIMIT 1 is for, in whose place the planner can't put a join, and enable_seqscan. Of an empty
+-- table all indexes seem equally good, so only the one that is meant may do for a lookup: a column is asked for that no
+-- other index has, and with = for a node, the primary key of the events would be in the order of its revisions as well.
 
 DO $migration$
 DECLARE
@@ -82,15 +85,16 @@ BEGIN
                 is_there := FOUND;
                 at := clock_timestamp();
                 IF NOT is_there THEN
-                    IF EXISTS (SELECT 1 FROM %1$s.node_registrations n WHERE n.node_id::text = ids[1]) THEN
+                    IF (SELECT n.ctid FROM %1$s.node_registrations n WHERE n.node_id::text = ids[1] LIMIT 1)
+                       IS NOT NULL THEN
                         held := '{1}';
                         RETURN;
                     END IF;
                 ELSIF conditions[1] = 3 OR conditions[1] = 1 THEN
                     old_revision := COALESCE((SELECT e.revision FROM %1$s.node_events e
-                                               WHERE e.node_id::text = ids[1]
+                                               WHERE e.node_id::text >= ids[1] AND e.node_id::text <= ids[1]
                                                  AND e.kind IN ('registered', 'updated', 'maintenance')
-                                               ORDER BY e.revision DESC LIMIT 1), 0);
+                                                 ORDER BY e.node_id DESC, e.revision DESC LIMIT 1), 0);
                 END IF;
                 IF (conditions[1] = 1 AND is_there) OR (conditions[1] >= 2 AND NOT is_there)
                    OR (conditions[1] = 3 AND NOT old_revision = ANY (allowed_revisions)) THEN
@@ -121,7 +125,7 @@ BEGIN
                 IF NOT is_there AND NOT new.created THEN
                     RAISE EXCEPTION 'another transaction was faster' USING ERRCODE = '40001';
                 END IF;
-                IF is_there THEN
+                IF NOT new.created THEN
                     changed := concat_ws(',',
                         CASE WHEN record_image_ne(ROW(new.node_type), ROW(old.node_type)) THEN 'node_type' END,
                         CASE WHEN record_image_ne(ROW(new.node_version), ROW(old.node_version)) THEN 'node_version' END,
@@ -146,17 +150,17 @@ BEGIN
                         all_metadata[1]::jsonb, urls[1], ttls[1], at));
             ELSE
                 IF waits THEN
-                    SELECT array_agg(l.place) INTO locked
-                      FROM (SELECT i.place::int AS place
-                              FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
-                              JOIN %1$s.node_registrations n ON n.node_id::text = i.node_id
-                             ORDER BY i.node_id COLLATE "C" FOR NO KEY UPDATE OF n) AS l;
+                    SELECT array_agg(i.place::int) INTO locked
+                      FROM (SELECT * FROM unnest(ids) WITH ORDINALITY AS u (node_id, place)
+                             ORDER BY u.node_id COLLATE "C") AS i
+                     CROSS JOIN LATERAL (SELECT r.ctid FROM %1$s.node_registrations r WHERE r.node_id::text = i.node_id
+                                          LIMIT 1 FOR NO KEY UPDATE) AS n;
                 ELSE
-                    SELECT array_agg(l.place) INTO locked
-                      FROM (SELECT i.place::int AS place
-                              FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
-                              JOIN %1$s.node_registrations n ON n.node_id::text = i.node_id
-                             ORDER BY i.node_id COLLATE "C" FOR NO KEY UPDATE OF n SKIP LOCKED) AS l;
+                    SELECT array_agg(i.place::int) INTO locked
+                      FROM (SELECT * FROM unnest(ids) WITH ORDINALITY AS u (node_id, place)
+                             ORDER BY u.node_id COLLATE "C") AS i
+                     CROSS JOIN LATERAL (SELECT r.ctid FROM %1$s.node_registrations r WHERE r.node_id::text = i.node_id
+                                          LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) AS n;
                 END IF;
                 chosen := array_fill(true, ARRAY[items]);
                 IF cardinality(locked) = items THEN
@@ -169,7 +173,8 @@ BEGIN
                     SELECT array_agg(i.place::int) INTO held
                       FROM unnest(ids, are_locked) WITH ORDINALITY AS i (node_id, locked, place)
                      WHERE NOT i.locked
-                       AND EXISTS (SELECT 1 FROM %1$s.node_registrations n WHERE n.node_id::text = i.node_id);
+                       AND (SELECT n.ctid FROM %1$s.node_registrations n WHERE n.node_id::text = i.node_id LIMIT 1)
+                           IS NOT NULL;
                     FOREACH place IN ARRAY COALESCE(held, '{}') LOOP
                         chosen[place] := false;
                     END LOOP;
@@ -183,9 +188,9 @@ BEGIN
                                        WITH ORDINALITY AS i (node_id, condition, chosen, place)
                               LEFT JOIN LATERAL (
                                    SELECT COALESCE((SELECT e.revision FROM %1$s.node_events e
-                                                     WHERE e.node_id::text = i.node_id
+                                                     WHERE e.node_id::text >= i.node_id AND e.node_id::text <= i.node_id
                                                        AND e.kind IN ('registered', 'updated', 'maintenance')
-                                                     ORDER BY e.revision DESC LIMIT 1), 0) AS revision
+                                                       ORDER BY e.node_id DESC, e.revision DESC LIMIT 1), 0) AS revision
                                      FROM %1$s.node_registrations r WHERE r.node_id::text = i.node_id LIMIT 1) AS n
                                 ON TRUE
                              WHERE i.condition > 0 AND i.chosen) AS c
@@ -226,24 +231,32 @@ BEGIN
                            updated_at = EXCLUDED.updated_at
                     RETURNING n.node_id::text AS node_id, n.last_heartbeat, n.registered_at, n.maintenance,
                         n.xmax = 0 AS created,
-                        (SELECT CASE WHEN record_image_eq(
+                        -- Of a row that is new, there may have been another life in the snapshot.
+                        CASE WHEN n.xmax <> 0 THEN (
+                            SELECT CASE
+                                WHEN record_image_eq(
                                     ROW(n.node_type, n.node_version, n.capabilities, n.endpoints, n.metadata,
                                         n.health_endpoint, n.ttl_seconds),
                                     ROW(o.node_type, o.node_version, o.capabilities, o.endpoints, o.metadata,
                                         o.health_endpoint, o.ttl_seconds)) THEN ''
-                           ELSE concat_ws(',',
-                               CASE WHEN record_image_ne(ROW(n.node_type), ROW(o.node_type)) THEN 'node_type' END,
-                               CASE WHEN record_image_ne(ROW(n.node_version), ROW(o.node_version))
-                                    THEN 'node_version' END,
-                               CASE WHEN record_image_ne(ROW(n.capabilities), ROW(o.capabilities))
-                                    THEN 'capabilities' END,
-                               CASE WHEN record_image_ne(ROW(n.endpoints), ROW(o.endpoints)) THEN 'endpoints' END,
-                               CASE WHEN record_image_ne(ROW(n.metadata), ROW(o.metadata)) THEN 'metadata' END,
-                               CASE WHEN record_image_ne(ROW(n.health_endpoint), ROW(o.health_endpoint))
-                                    THEN 'health_endpoint' END,
-                               CASE WHEN record_image_ne(ROW(n.ttl_seconds), ROW(o.ttl_seconds)) THEN 'ttl_seconds' END)
-                           END
-                           FROM %1$s.node_registrations o WHERE o.node_id::text = n.node_id::text LIMIT 1) AS changed
+                                ELSE concat_ws(',',
+                                    CASE WHEN record_image_ne(ROW(n.node_type), ROW(o.node_type))
+                                         THEN 'node_type' END,
+                                    CASE WHEN record_image_ne(ROW(n.node_version), ROW(o.node_version))
+                                         THEN 'node_version' END,
+                                    CASE WHEN record_image_ne(ROW(n.capabilities), ROW(o.capabilities))
+                                         THEN 'capabilities' END,
+                                    CASE WHEN record_image_ne(ROW(n.endpoints), ROW(o.endpoints))
+                                         THEN 'endpoints' END,
+                                    CASE WHEN record_image_ne(ROW(n.metadata), ROW(o.metadata))
+                                         THEN 'metadata' END,
+                                    CASE WHEN record_image_ne(ROW(n.health_endpoint), ROW(o.health_endpoint))
+                                         THEN 'health_endpoint' END,
+                                    CASE WHEN record_image_ne(ROW(n.ttl_seconds), ROW(o.ttl_seconds))
+                                         THEN 'ttl_seconds' END)
+                                END
+                              FROM %1$s.node_registrations o WHERE o.node_id::text = n.node_id::text LIMIT 1)
+                        END AS changed
                 )
                 SELECT array_agg(w.node_id), array_agg(w.created), array_agg(w.changed), array_agg(w.last_heartbeat),
                        array_agg(w.registered_at), array_agg(w.maintenance)
@@ -291,9 +304,9 @@ BEGIN
 
             IF '' = ANY (changes) THEN
                 SELECT array_agg(COALESCE((SELECT e.revision FROM %1$s.node_events e
-                                            WHERE e.node_id::text = w.node_id
+                                            WHERE e.node_id::text >= w.node_id AND e.node_id::text <= w.node_id
                                               AND e.kind IN ('registered', 'updated', 'maintenance')
-                                            ORDER BY e.revision DESC LIMIT 1), 0) ORDER BY w.place)
+                                              ORDER BY e.node_id DESC, e.revision DESC LIMIT 1), 0) ORDER BY w.place)
                   INTO kept
                   FROM unnest(their_ids, changes) WITH ORDINALITY AS w (node_id, changed, place)
                  WHERE w.changed = '';
@@ -313,7 +326,7 @@ BEGIN
                 recorded_at := clock_timestamp();
                 SELECT GREATEST(newest.revision, s.pruned_through, 0), s.served_until, s.outage_began, s.outage_ended
                   INTO previous, served_until, outage_began, outage_ended
-                  FROM (SELECT max(e.revision) AS revision FROM %1$s.node_events e) AS newest
+                  FROM (SELECT (SELECT e.revision FROM %1$s.node_events e ORDER BY e.revision DESC LIMIT 1)) AS newest
                   LEFT JOIN (SELECT * FROM %1$s.onex_registry_state LIMIT 1) AS s ON TRUE;
                 IF cardinality(stored) < items THEN
                     SELECT array_agg(actors[s.item] ORDER BY s.place),
@@ -370,24 +383,25 @@ BEGIN
             END IF;
             done := set_config('lock_timeout', row_timeout, true);
             IF waits THEN
-                SELECT array_agg(l.place), array_agg(l.ctid) INTO locked, rows
-                  FROM (SELECT i.place::int AS place, n.ctid
-                          FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
-                          JOIN %1$s.node_registrations n ON n.node_id::text = i.node_id
-                         ORDER BY i.node_id COLLATE "C" FOR NO KEY UPDATE OF n) AS l;
+                SELECT array_agg(i.place::int), array_agg(n.ctid) INTO locked, rows
+                  FROM (SELECT * FROM unnest(ids) WITH ORDINALITY AS u (node_id, place)
+                         ORDER BY u.node_id COLLATE "C") AS i
+                 CROSS JOIN LATERAL (SELECT r.ctid FROM %1$s.node_registrations r WHERE r.node_id::text = i.node_id
+                                      LIMIT 1 FOR NO KEY UPDATE) AS n;
             ELSE
-                SELECT array_agg(l.place), array_agg(l.ctid) INTO locked, rows
-                  FROM (SELECT i.place::int AS place, n.ctid
-                          FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
-                          JOIN %1$s.node_registrations n ON n.node_id::text = i.node_id
-                         ORDER BY i.node_id COLLATE "C" FOR NO KEY UPDATE OF n SKIP LOCKED) AS l;
+                SELECT array_agg(i.place::int), array_agg(n.ctid) INTO locked, rows
+                  FROM (SELECT * FROM unnest(ids) WITH ORDINALITY AS u (node_id, place)
+                         ORDER BY u.node_id COLLATE "C") AS i
+                 CROSS JOIN LATERAL (SELECT r.ctid FROM %1$s.node_registrations r WHERE r.node_id::text = i.node_id
+                                      LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) AS n;
             END IF;
             at := clock_timestamp();
-            -- A row that is locked stays where it is.
+            -- A row that is locked stays where it is. The last condition always holds: the planner, which expects ten
+            -- rows of an array, expects one with it, and one row it looks up where it is, whatever the table is like.
             WITH beaten AS (
                 UPDATE %1$s.node_registrations AS n SET last_heartbeat = GREATEST(n.last_heartbeat, at)
                   FROM unnest(rows, locked) AS l (row, place)
-                 WHERE n.ctid = l.row
+                 WHERE n.ctid = l.row AND l.place %% 1 = 0
                 RETURNING l.place, n.node_id::text AS node_id, n.last_heartbeat, n.ttl_seconds,
                           n.maintenance IS NOT NULL AS in_maintenance
             )
@@ -403,7 +417,8 @@ BEGIN
             IF COALESCE(cardinality(locked), 0) < cardinality(ids) THEN
                 SELECT array_agg(i.place::int) INTO there
                   FROM unnest(ids) WITH ORDINALITY AS i (node_id, place)
-                 WHERE EXISTS (SELECT 1 FROM %1$s.node_registrations n WHERE n.node_id::text = i.node_id);
+                 WHERE (SELECT n.ctid FROM %1$s.node_registrations n WHERE n.node_id::text = i.node_id LIMIT 1)
+                     IS NOT NULL;
             END IF;
             SELECT s.served_until, s.outage_began, s.outage_ended INTO served_until, outage_began, outage_ended
               FROM %1$s.onex_registry_state s LIMIT 1;

@@ -4,6 +4,8 @@
 //! is set for longer than the transaction. Its end frees the connection of a statement that hangs, which giving up on
 //! the answer doesn't. A server that is held up in the middle doesn't keep rows for long.
 //!
+//! The exception are the writer's functions, where sessions are known to be ours: see [`super::sessions`].
+//!
 //! JIT is for statements that take seconds (PostgreSQL manual, section 32.1). To compile one of ours takes longer than to
 //! run it, and a wrong estimate is all it needs for that.
 

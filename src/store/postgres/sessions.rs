@@ -57,14 +57,11 @@ impl Sessions {
         connection: &'c mut PgConnection,
         metadata: &PoolConnectionMetadata,
     ) -> BoxFuture<'c, Result<bool, sqlx::Error>> {
-        let is_fresh = metadata.idle_for < FRESH;
         let without_settings = self.0.get().is_some_and(|since| metadata.age >= since.elapsed());
+        let is_fresh = metadata.idle_for < FRESH;
         Box::pin(async move {
-            if without_settings {
-                return Ok(false);
-            }
-            if is_fresh {
-                return Ok(true);
+            if without_settings || is_fresh {
+                return Ok(!without_settings);
             }
             Ok(connection
                 .ping()

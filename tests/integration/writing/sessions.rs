@@ -1,6 +1,8 @@
 //! How a batch gets to the database: in a transaction of several round trips, which any pooler takes, or as one named
 //! statement, where sessions are known to be ours.
 
+use onex_registry::node::Ttl;
+use onex_registry::store::postgres::PostgresStore;
 use onex_registry::store::{IfHeld, Store as _, StoreError};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -101,4 +103,39 @@ async fn connections_from_before_it_was_known_are_replaced() {
         before.split(' ').all(|old| !now.split(' ').any(|pid| pid == old))
     })
     .await;
+}
+
+/// Plans are kept, and are not made anew when the table has grown.
+#[tokio::test]
+async fn a_plan_for_an_empty_table_does_for_a_fleet() {
+    let database = TestDatabase::create().await;
+    let mut owner = database.connect().await;
+    // With one connection, which keeps its plans, and without statistics.
+    let store = PostgresStore::connect(&database.url(), 1, Ttl::from_seconds(90)).await.unwrap();
+    store.migrate().await.unwrap();
+    for table in ["node_registrations", "node_events"] {
+        sql::run(&mut owner, format!("ALTER TABLE {table} SET (autovacuum_enabled = off)")).await;
+    }
+    sql::run(&mut owner, "VACUUM ANALYZE").await;
+    store.sessions_are_ours();
+    for first in (0..3_000).step_by(20) {
+        let ids: Vec<String> = (first..first + 20).map(|n| format!("n{n:04}")).collect();
+        for version in [1, 2, 2] {
+            let batch: Vec<_> = ids.iter().map(|id| register(id, &json!({ "version": version }))).collect();
+            assert!(store.register(&batch, IfHeld::Wait).await.results.iter().all(Result::is_ok));
+        }
+        let mut ids: Vec<_> = ids.iter().map(|id| key(id)).collect();
+        ids.push(key("nobody"));
+        assert_eq!(store.heartbeat(&ids, IfHeld::Wait).await.iter().filter(|beat| beat.is_ok()).count(), 20);
+    }
+    // A connection that is closed has told what it has read.
+    store.close().await;
+    let read = "SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes
+                         WHERE relname IN ('node_registrations', 'node_events'))::bigint
+                     + (SELECT sum(seq_tup_read) FROM pg_stat_user_tables
+                         WHERE relname IN ('node_registrations', 'node_events'))::bigint";
+    let written = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'node_registrations'";
+    sql::eventually("all is counted", async || sql::value::<i64>(&mut owner, written).await == 9_000).await;
+    let read: i64 = sql::value(&mut owner, read).await;
+    assert!(read < 10 * 12_000, "{read} rows were read to write 12000");
 }

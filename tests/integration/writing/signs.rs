@@ -1,5 +1,6 @@
 //! The journal of signs of life, which other replicas read.
 
+use onex_registry::node::Timestamp;
 use onex_registry::store::{IfHeld, RegisterWrite, Store as _};
 use serde_json::json;
 use sqlx::{PgConnection, Row as _};
@@ -50,7 +51,7 @@ async fn a_batch_of_heartbeats_is_one_row_of_those_that_were_noted() {
     let noted = beaten[0].as_ref().unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].alive.as_slice(), rows[0].renewed.len()), (&["a".to_owned(), "c".to_owned()][..], 0));
-    assert_eq!(Some(rows[0].at), noted.life.last_heartbeat.map(onex_registry::node::Timestamp::unix_micros));
+    assert_eq!(Some(rows[0].at), noted.life.last_heartbeat.map(Timestamp::unix_micros));
     other.heartbeat(&[key("b")], IfHeld::Wait).await;
     let others = take(&mut owner).await;
     assert_eq!(others[0].alive, ["b"]);
