@@ -186,11 +186,12 @@ async fn the_server_itself_goes_through_the_indexes() {
     let by_key = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'node_registrations_pkey'";
     sql::eventually("the statistics arrive", async || sql::value::<i64>(&mut owner, by_key).await >= 60)
         .await;
-    // The sweep reads all of it, once a second; the requests do not.
+    // The sweep reads all of it, once a second; a start does, and the making of each index. The requests do not: there
+    // were eighty.
     let scans = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'node_registrations'";
     let scans: i64 = sql::value(&mut owner, scans).await;
     let sweeps = i64::try_from(begun.elapsed().as_secs()).unwrap() + 2;
-    assert!(scans < 10 + sweeps, "{scans} times the whole table was read");
+    assert!(scans < 16 + sweeps, "{scans} times the whole table was read");
 }
 
 /// The JSON that EXPLAIN answers with.

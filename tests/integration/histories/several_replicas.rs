@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checker::{judge, judge_watcher};
 use super::clients::{Book, Dice, client, log};
-use crate::harness::sql::{eventually, value};
+use crate::harness::sql::{eventually, newest, value};
 use crate::harness::{TestDatabase, TestServer};
 
 /// Cuts some of the servers' connections until told to stop; says how many.
@@ -26,8 +26,12 @@ async fn cut(connection: &mut PgConnection, stop: &CancellationToken) -> i64 {
             ),
         )
         .await;
-        // Between two cuts something is to be got done, however quick the machine is.
-        value::<i32>(connection, "SELECT 1 FROM pg_sleep(0.2)").await;
+        // Between two cuts something is to be got done, however slow the machine is.
+        let before = newest(connection).await;
+        eventually("something is written", async || {
+            stop.is_cancelled() || newest(connection).await > before + 20
+        })
+        .await;
     }
     cut
 }
