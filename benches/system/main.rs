@@ -27,6 +27,10 @@ mod wrk;
 
 use std::process::ExitCode;
 
+/// That of the server, so that the references have it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use clap::{Parser, ValueEnum as _};
 
 use scenarios::Scenario;
