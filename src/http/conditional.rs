@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::node::{Faults, Place, Precondition, Revision, Shown};
 
@@ -14,16 +14,12 @@ pub(super) fn record_tag(revision: Revision, body: &[u8]) -> HeaderValue {
 
 /// The tag of a page: weak, over ids, revisions and statuses.
 pub(super) fn page_tag(nodes: &[Shown], more: bool) -> HeaderValue {
-    let mut hash = Xxh3::new();
-    for Shown { record, moment } in nodes {
-        let id = record.node_id().as_str();
-        hash.update(&(id.len() as u64).to_le_bytes());
-        hash.update(id.as_bytes());
-        hash.update(&record.revision().get().to_le_bytes());
-        hash.update(moment.status.as_str().as_bytes());
-    }
-    hash.update(&[u8::from(more)]);
-    tag(format!("W/\"{:016x}\"", hash.digest()))
+    let hash = nodes.iter().fold(u64::from(more), |hash, Shown { record, moment }| {
+        let hash = xxh3_64_with_seed(record.node_id().as_str().as_bytes(), hash);
+        let seen = [record.revision().get().to_le_bytes(), (moment.status as u64).to_le_bytes()];
+        xxh3_64_with_seed(seen.as_flattened(), hash)
+    });
+    tag(format!("W/\"{hash:016x}\""))
 }
 
 fn tag(text: String) -> HeaderValue {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use utoipa::{IntoParams, ToSchema};
 
 use super::consistency::ReadParameters;
@@ -104,14 +104,10 @@ pub(super) async fn discover(
         let after = last.record.node_id().clone();
         Cursor { after, fingerprint: query.fingerprint() }.encode()
     });
-    let fields = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        (header::ETAG, conditional::page_tag(nodes, *more)),
-        (headers::REGISTRY_REVISION, headers::revision(seen.revision)),
-    ];
     let body = page(nodes, seen.revision, next.as_deref());
-    Ok(conditional::unless_not_modified(&request, (fields, body).into_response()))
+    let mut response = headers::tagged_json(StatusCode::OK, conditional::page_tag(nodes, *more), body);
+    response.headers_mut().insert(headers::REGISTRY_REVISION, headers::revision(seen.revision));
+    Ok(conditional::unless_not_modified(&request, response))
 }
 
 /// A page as JSON. A cursor needs no escapes.

@@ -1,6 +1,8 @@
 //! Header fields of our own.
 
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
 
 use crate::node::Revision;
 
@@ -14,6 +16,19 @@ pub(super) const REGISTRY_REVISION: HeaderName = HeaderName::from_static("regist
 /// A revision as a header value.
 pub(super) fn revision(revision: Revision) -> HeaderValue {
     HeaderValue::from(revision.get())
+}
+
+/// An answer of JSON that is there, with its entity tag. There is room for the fields that it gets on its way out: the
+/// table of an answer's fields doesn't grow twice.
+pub(super) fn tagged_json(code: StatusCode, tag: HeaderValue, json: Vec<u8>) -> Response {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::ETAG, tag);
+    let mut response = Response::new(Body::from(json));
+    *response.status_mut() = code;
+    *response.headers_mut() = headers;
+    response
 }
 
 /// The header fields of what was read and has no entity tag.

@@ -1,5 +1,6 @@
 //! Query strings: every name is known, and said once unless it may be repeated.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
@@ -52,7 +53,7 @@ impl QueryString {
                 faults.add(shown(), format!("must not be repeated; the call takes {}", names(allowed)));
                 continue;
             }
-            read.values.push((parameter.name, value));
+            read.values.push((parameter.name, value.into_owned()));
         }
         read
     }
@@ -64,6 +65,9 @@ impl QueryString {
 
     /// All values of a name.
     pub(super) fn all(&mut self, name: &str) -> Vec<String> {
+        if !self.has(name) {
+            return Vec::new();
+        }
         self.values.extract_if(.., |(said, _)| *said == name).map(|(_, value)| value).collect()
     }
 
@@ -141,12 +145,15 @@ fn names(allowed: &[&[Parameter]]) -> String {
 }
 
 /// As forms encode (WHATWG URL, section 5.1): `+` is a blank.
-fn decode(text: &str) -> Option<String> {
-    let text = text.replace('+', " ");
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    let text = if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
+    if !text.contains('%') {
+        return Some(text);
+    }
     if !is_percent_encoded(&text) {
         return None;
     }
-    percent_decode_str(&text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+    percent_decode_str(&text).decode_utf8().ok().map(|decoded| Cow::Owned(decoded.into_owned()))
 }
 
 /// Whether every percent sign begins an escape (RFC 3986, section 2.1). Else two spellings would be one text.

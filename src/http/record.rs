@@ -1,11 +1,11 @@
 //! A node as it is shown.
 
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::conditional;
+use super::{conditional, headers};
 use crate::node::{JsonText, Shown, Timestamp};
 
 /// A registered node. Fields are the columns of the table and what is derived from them
@@ -87,10 +87,6 @@ impl Serialize for ShownAt {
 pub(super) fn show(code: StatusCode, node: &Shown) -> Response {
     let mut body = Vec::new();
     node.write(&mut body);
-    let fields = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        (header::ETAG, conditional::record_tag(node.record.revision(), &body)),
-    ];
-    (code, fields, body).into_response()
+    let tag = conditional::record_tag(node.record.revision(), &body);
+    headers::tagged_json(code, tag, body)
 }

@@ -1,6 +1,7 @@
 //! The socket of a connection. A client that takes nothing for too long is cut off, and whoever makes a client wait can
 //! see that it has hung up.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice, Read as _};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +18,12 @@ use tokio_util::sync::CancellationToken;
 const STALLED: Duration = Duration::from_secs(30);
 /// The same once the server stops: it would be held up by those that are not there any more.
 const STALLED_AT_STOP: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// What has arrived, before it is copied to where it belongs: the room there would have to be filled with zeros
+    /// first, and it is many times what most requests have.
+    static ARRIVED: RefCell<[u8; 16 * 1024]> = const { RefCell::new([0; 16 * 1024]) };
+}
 
 /// What HTTP is spoken over.
 pub(super) struct Transport {
@@ -83,26 +90,25 @@ impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            let space = buf.initialize_unfilled();
-            let room = space.len();
-            let mut taken = None;
+            let mut taken = false;
             let tried = self.stream.try_io(Interest::READABLE, || {
-                let socket = SockRef::from(&*self.stream);
-                let bytes = (&*socket).read(space)?;
-                taken = Some(bytes);
-                // Less than there was room for: there is no more at the moment (epoll(7)). To say so here saves a
-                // system call per request.
-                if 0 < bytes && bytes < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                ARRIVED.with_borrow_mut(|arrived| {
+                    let room = buf.remaining().min(arrived.len());
+                    let socket = SockRef::from(&*self.stream);
+                    let bytes = (&*socket).read(&mut arrived[..room])?;
+                    buf.put_slice(&arrived[..bytes]);
+                    taken = true;
+                    // Less than there was room for: there is no more at the moment (epoll(7)). To say so here saves a
+                    // system call per request.
+                    if 0 < bytes && bytes < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                })
             });
             match (taken, tried) {
-                (Some(bytes), _) => {
-                    buf.advance(bytes);
-                    return Poll::Ready(Ok(()));
-                }
-                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                (true, _) => return Poll::Ready(Ok(())),
+                (false, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
                     return Poll::Ready(Err(error));
                 }
-                (None, _) => {}
+                (false, _) => {}
             }
         }
     }

@@ -56,28 +56,50 @@ impl Timestamp {
         }
         let (days, micros) = (self.0.div_euclid(DAY_MICROS), self.0.rem_euclid(DAY_MICROS));
         let (year, month, day) = civil(days);
-        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
-        let mut text = *b"0000-00-00T00:00:00.000000Z";
-        for (at, digits, number) in [
-            (0, 4, year),
-            (5, 2, month),
-            (8, 2, day),
-            (11, 2, seconds / 3_600),
-            (14, 2, seconds / 60 % 60),
-            (17, 2, seconds % 60),
-            (20, 6, micros),
-        ] {
-            let mut rest = number;
-            for place in text[at..at + digits].iter_mut().rev() {
-                *place = DIGITS[usize::try_from(rest % 10).unwrap_or(0)];
-                rest /= 10;
-            }
-        }
+        let (seconds, micros) = (small(micros / 1_000_000), small(micros % 1_000_000));
+        let (year, month, day) = (small(year), small(month), small(day));
+        let [a, b] = two(year / 100);
+        let [c, d] = two(year % 100);
+        let [e, f] = two(month);
+        let [g, h] = two(day);
+        let [i, j] = two(seconds / 3_600);
+        let [k, l] = two(seconds / 60 % 60);
+        let [m, n] = two(seconds % 60);
+        let [o, p] = two(micros / 10_000);
+        let [q, r] = two(micros / 100 % 100);
+        let [s, t] = two(micros % 100);
+        let text = [
+            a, b, c, d, b'-', e, f, b'-', g, h, b'T', i, j, b':', k, l, b':', m, n, b'.', o, p, q, r, s, t,
+            b'Z',
+        ];
         out.extend_from_slice(&text);
     }
 }
 
-const DIGITS: &[u8; 10] = b"0123456789";
+/// The two digits of a number below 100.
+fn two(number: u32) -> [u8; 2] {
+    const PAIRS: [[u8; 2]; 100] = {
+        let mut pairs = [*b"00"; 100];
+        let (mut tens, mut at) = (b'0', 0);
+        while tens <= b'9' {
+            let mut ones = b'0';
+            while ones <= b'9' {
+                pairs[at] = [tens, ones];
+                at += 1;
+                ones += 1;
+            }
+            tens += 1;
+        }
+        pairs
+    };
+    PAIRS.get(number as usize).copied().unwrap_or(*b"00")
+}
+
+/// A part of an instant of our age. None is negative or large.
+fn small(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}
+
 const DAY_MICROS: i64 = 86_400_000_000;
 
 /// Year, month and day of the day so many days after 1970-01-01, in the proleptic Gregorian calendar. The year is

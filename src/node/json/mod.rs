@@ -158,8 +158,15 @@ pub fn read_string(value: &RawValue, path: &Path<'_>, faults: &mut Faults) -> Op
 }
 
 fn write_string(text: &str, out: &mut String) {
-    // Serializing a &str can't fail.
-    out.push_str(&serde_json::to_string(text).unwrap_or_default());
+    // What has to be escaped (RFC 8259, section 7). Hardly any string has it.
+    if text.bytes().any(|byte| matches!(byte, ..0x20 | b'"' | b'\\')) {
+        // Serializing a &str can't fail.
+        out.push_str(&serde_json::to_string(text).unwrap_or_default());
+    } else {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    }
 }
 
 #[cfg(test)]

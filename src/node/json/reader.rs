@@ -87,15 +87,16 @@ impl Reader<'_> {
     }
 
     fn key<'t>(&mut self, raw: &'t RawValue, path: &Path<'_>) -> Cow<'t, str> {
-        let text = raw.get();
-        // Most keys have no escapes: their text is their value.
-        match text.get(1..text.len().saturating_sub(1)) {
-            Some(plain) if !plain.contains('\\') => Cow::Borrowed(plain),
-            _ => Cow::Owned(self.string(text, path)),
+        match plain(raw.get()) {
+            Some(plain) => Cow::Borrowed(plain),
+            None => Cow::Owned(self.string(raw.get(), path)),
         }
     }
 
     fn string(&mut self, text: &str, path: &Path<'_>) -> String {
+        if let Some(plain) = plain(text) {
+            return plain.to_owned();
+        }
         let Ok(value) = serde_json::from_str::<String>(text) else {
             // The grammar was checked when the raw text was read: all that is left to fail is a surrogate (RFC 8259,
             // section 8.2).
@@ -121,6 +122,12 @@ impl Reader<'_> {
         }
         Json::Number(text.to_owned())
     }
+}
+
+/// What stands between the quotes of a string without escapes, as most are: its text is its value, and the grammar has no
+/// control characters in it.
+fn plain(text: &str) -> Option<&str> {
+    text.get(1..text.len().saturating_sub(1)).filter(|plain| !plain.contains('\\'))
 }
 
 /// How many members an object may have whose reader knows what it expects. A body of nothing but names would take

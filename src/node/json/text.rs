@@ -40,25 +40,29 @@ pub(super) fn compact(json: &str) -> String {
     let mut rest = json;
     while let Some(quote) = rest.find('"') {
         let (between, string) = rest.split_at(quote);
-        out.extend(between.chars().filter(|c| !c.is_ascii_whitespace()));
+        push_without_blanks(between, &mut out);
         let end = end_of_string(string);
         out.push_str(&string[..end]);
         rest = &string[end..];
     }
-    out.extend(rest.chars().filter(|c| !c.is_ascii_whitespace()));
+    push_without_blanks(rest, &mut out);
     out
+}
+
+fn push_without_blanks(text: &str, out: &mut String) {
+    text.split(|c: char| c.is_ascii_whitespace()).for_each(|piece| out.push_str(piece));
 }
 
 /// Where the string that begins `text` ends, behind its closing quote.
 fn end_of_string(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
+    let mut at = 1;
+    while let Some(byte) = text.as_bytes().get(at) {
+        at += match byte {
             b'"' => return at + 1,
-            _ => {}
-        }
+            // What follows it is a part of the escape.
+            b'\\' => 2,
+            _ => 1,
+        };
     }
     text.len()
 }
