@@ -58,6 +58,8 @@ pub struct PostgresStore {
     replica: Arc<str>,
     /// Whether named statements and settings of a session can be used.
     sessions: Sessions,
+    /// Tells other replicas of what batches have recorded.
+    notifier: Arc<follow::Notifier>,
 }
 
 impl PostgresStore {
@@ -79,7 +81,8 @@ impl PostgresStore {
             .connect_lazy_with(options);
         let turns = usize::try_from(max_connections / 2).unwrap_or(1).max(1);
         let replica = uuid::Uuid::new_v4().to_string().into();
-        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl, replica, sessions })
+        let notifier = Arc::new(follow::Notifier::start(pool.clone(), sessions.clone()));
+        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl, replica, sessions, notifier })
     }
 
     /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.
@@ -255,6 +258,7 @@ impl Store for PostgresStore {
     }
 
     async fn close(&self) {
+        self.notifier.close().await;
         self.pool.close().await;
     }
 }

@@ -23,7 +23,7 @@ const TRIAL_TIMEOUT: Duration = Duration::from_secs(1);
 const ASKING_TIMEOUT: Duration = Duration::from_secs(10);
 
 const BACKEND: &str = "SELECT pg_backend_pid()";
-const NOTIFY: &str = "SELECT pg_notify('onex_registry', $1)";
+pub(super) const NOTIFY: &str = "SELECT pg_notify('onex_registry', $1)";
 
 /// Listens, and makes sure that what is told arrives.
 pub(in crate::store::postgres) async fn hints(

@@ -6,6 +6,7 @@ mod hints;
 mod journal;
 mod load;
 mod news;
+mod notifier;
 mod records;
 mod repair;
 
@@ -14,6 +15,7 @@ pub(super) use hints::hints;
 pub(super) use journal::forget;
 pub(super) use load::load;
 pub(super) use news::follow;
+pub(super) use notifier::Notifier;
 pub(super) use records::records;
 pub(super) use repair::repair;
 

@@ -26,7 +26,13 @@ pub(in crate::store::postgres) async fn register(
     batch: &[RegisterWrite],
     if_held: IfHeld,
 ) -> Written<Registered> {
-    run(&Registering { store, batch }, batch.len(), store.turns(if_held)).await
+    let written = run(&Registering { store, batch }, batch.len(), store.turns(if_held)).await;
+    let newest =
+        written.recorded.iter().flat_map(|recorded| &recorded.events).map(|event| event.revision).max();
+    if let Some(newest) = newest {
+        store.notifier.tell(newest);
+    }
+    written
 }
 
 struct Registering<'a> {
