@@ -16,7 +16,7 @@ pub struct Migration {
 }
 
 /// For PostgreSQL.
-pub const POSTGRES: [Migration; 5] = [
+pub const POSTGRES: [Migration; 6] = [
     Migration {
         version: 1,
         name: "node_registrations",
@@ -37,6 +37,11 @@ pub const POSTGRES: [Migration; 5] = [
         version: 5,
         name: "batches",
         sql: include_str!("../../migrations/postgres/0005_batches.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "less_beside_the_rows",
+        sql: include_str!("../../migrations/postgres/0006_less_beside_the_rows.sql"),
     },
 ];
 
