@@ -186,6 +186,7 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
             }
             RegistryError::Full(_) | RegistryError::Failed(_) | RegistryError::Interrupted => {
                 tracing::error!(operation, items, reason, "{error}");
+            | RegistryError::Crowded
             }
         }
     }

@@ -35,6 +35,7 @@ mod plans;
 mod pooler;
 mod process;
 mod real_nodes;
+mod reads;
 mod retention;
 mod stores_agree;
 mod summary;
