@@ -103,7 +103,7 @@ impl Registry {
     /// See [`RegistryError`].
     pub async fn summary(&self) -> Result<Seen<Summary>, RegistryError> {
         match self.catalog.fleet() {
-            Some(fleet) => counted(fleet).await,
+            Some(fleet) => self.counted(fleet).await,
             None => self.read("summary", self.store.summary()).await,
         }
     }

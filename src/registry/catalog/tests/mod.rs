@@ -3,6 +3,7 @@
 mod histories;
 mod queries;
 mod snapshots;
+mod waiting;
 
 use super::*;
 use crate::node::{DiscoveryQuery, JsonText, NodeRecord};
