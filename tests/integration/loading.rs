@@ -45,6 +45,29 @@ async fn as_long_as_the_nodes_are_read_the_store_answers() {
     server.stop().await;
 }
 
+/// The nodes are read as they were when that began. Whoever has been told of what came later is not taken back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_nodes_have_been_read_nobody_is_taken_back() {
+    let database = TestDatabase::create().await;
+    let (server, mut owner) = loading(&database).await;
+    // More of them than are read at once.
+    let many = "INSERT INTO node_registrations (node_id, node_type) SELECT 'm' || n, 'compute' FROM generate_series(1, 12000) n";
+    sql::run(&mut database.connect().await, many).await;
+    sql::run(&mut owner, "COMMIT").await;
+    let (mut seen, mut was_ready) = (0, false);
+    while !was_ready {
+        was_ready = server.get_once("/readyz").await.status == 200;
+        for _ in 0..3 {
+            let page = server.get_once("/v1/nodes?limit=1").await;
+            let revision: i64 = page.header("registry-revision").unwrap().parse().unwrap();
+            assert!(revision >= seen, "{revision} after {seen}");
+            seen = revision;
+        }
+    }
+    assert_eq!(seen, 12_001);
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_for_a_change_meanwhile_waits_no_longer_than_was_said() {
     let database = TestDatabase::create().await;

@@ -1,4 +1,4 @@
-//! Who waits for a change has a fleet with it.
+//! Who waits for a change has a fleet with it, and nobody is taken back.
 
 use std::pin::pin;
 
@@ -30,4 +30,37 @@ fn a_fleet_that_lacks_the_change_is_not_taken_whatever_number_is_told() {
     load(&catalog, 8);
     let fleet = waiting.now_or_never().unwrap().unwrap();
     assert_eq!(fleet.revision(), Revision::new(8).unwrap());
+}
+
+#[test]
+fn what_has_happened_since_the_table_was_read_is_there_when_it_is_shown() {
+    let catalog = Catalog::new(TTL);
+    let mut loading = catalog.load();
+    loading.take(record("a", 1));
+    let event = crate::node::Event {
+        revision: Revision::new(2).unwrap(),
+        node_id: NodeKey::new("a").unwrap(),
+        kind: "deregistered".into(),
+        changed: vec![],
+        actor: "anonymous".into(),
+        correlation_id: None,
+        occurred_at: Timestamp::from_unix_micros(0),
+    };
+    let loaded = loaded(1, 1_000_000);
+    let now = Horizon::at(Timestamp::from_unix_micros(2_000_000));
+    let followed = Followed {
+        events: vec![event],
+        records: std::collections::HashMap::new(),
+        snapshot: Revision::new(2).unwrap(),
+        signs: vec![],
+        position: position(2),
+        horizon: now,
+        lag: std::time::Duration::ZERO,
+    };
+    loading.followed(&loaded, followed);
+    assert!(catalog.fleet().is_none());
+    loading.finish(&loaded).unwrap();
+    let fleet = catalog.fleet().unwrap();
+    assert_eq!((fleet.len(), fleet.revision().get(), *fleet.horizon()), (0, 2, now));
+    assert_eq!(fleet.changes_after(Revision::new(1).unwrap(), 9).map(|changes| changes.len()), Ok(1));
 }
