@@ -1,6 +1,8 @@
 //! The catalog gives the store's answers: the same pages of the same nodes, whatever is asked. On random fleets, on both
 //! stores, with PostgreSQL to say what containment is.
 
+mod histories;
+
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::sync::Arc;
