@@ -27,7 +27,7 @@ use tokio::sync::{Notify, watch};
 
 use self::apply::{Ahead, Applying};
 use self::loading::Meanwhile;
-use crate::node::{Horizon, NodeKey, Revision, Timestamp, Ttl};
+use crate::node::{NodeKey, Revision, Timestamp, Ttl};
 use crate::store::{Followed, Recorded};
 
 pub use self::apply::Outcome;
@@ -146,7 +146,8 @@ impl Catalog {
     }
 
     /// The instant up to which all signs of life are known, when nothing else has been read.
-    pub fn judged_by(&self, horizon: Horizon) {
+    #[cfg(test)]
+    pub(crate) fn judged_by(&self, horizon: crate::node::Horizon) {
         let _writer = self.write();
         if let Some(fleet) = self.fleet() {
             let mut fleet = Fleet::clone(&fleet);
