@@ -50,7 +50,6 @@ impl Registry {
                     match changes.last() {
                         Some(last) if changes.len() == LOOKED_AT_ONCE => {
                             position = last.event.revision;
-                            drop(judge);
                             tokio::task::yield_now().await;
                             continue;
                         }
