@@ -1,4 +1,4 @@
-//! Watchers of a registry on an SQLite file.
+//! Who waits for changes, at a registry on an SQLite file.
 
 use tempfile::TempDir;
 
@@ -8,29 +8,35 @@ use crate::node::fault::Path;
 use crate::node::registration::IdFrom;
 use crate::node::{Actor, DiscoveryQuery, Faults, Origin, Precondition, Registration};
 use crate::registry::Parts;
+use crate::registry::catalog::Catalog;
 use crate::registry::health::HealthSettings;
+use crate::registry::reads::PATIENCE;
 use crate::store::RegisterWrite;
 use crate::store::clock::SystemClock;
 use crate::store::sqlite::SqliteStore;
 
 /// A registry that is loaded.
 async fn registry(folder: &TempDir) -> Arc<Registry> {
+    let registry = start(folder).await;
+    registry.catalog.revision().wait_for(Option::is_some).await.unwrap();
+    Arc::new(registry)
+}
+
+async fn start(folder: &TempDir) -> Registry {
     let ttl = Duration::from_secs(90);
     let url = format!("sqlite://{}", folder.path().join("registry.db").display());
     let store = SqliteStore::open(&url, Arc::new(SystemClock), ttl.into()).await.unwrap();
     let health =
         HealthSettings { expire_after: None, preservation_percent: 15, probing: None, event_retention: None };
-    let registry = Registry::start(Parts {
+    let parts = Parts {
         store: Arc::new(store),
         metrics: Arc::new(Metrics::new().unwrap()),
         ttl,
         health,
         compare_every: None,
         slow: ttl,
-    });
-    let registry = Arc::new(registry.unwrap());
-    registry.catalog.revision().wait_for(Option::is_some).await.unwrap();
-    registry
+    };
+    Registry::start(parts).unwrap()
 }
 
 const NODES: u64 = 60;
@@ -102,5 +108,28 @@ async fn reads_that_take_long_wait_for_their_turns() {
     assert!(futures_util::poll!(summary.as_mut()).is_pending());
     drop(turns);
     assert_eq!(summary.await.unwrap().value.nodes, NODES);
+    registry.close().await;
+}
+
+/// A catalog that can't be loaded is not looked at again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_poll_sleeps_as_long_as_the_catalog_is_not_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut registry = start(&folder).await;
+    // Nobody loads this one.
+    registry.catalog = Arc::new(Catalog::new(registry.ttl));
+    let query = DiscoveryQuery::default();
+    // Longer than a revision is waited for that is not known yet.
+    let wait = PATIENCE + Duration::from_secs(1);
+    let mut waiting = std::pin::pin!(registry.await_change(&query, Revision::ZERO, wait));
+    let mut polls = 0;
+    let begun = Instant::now();
+    std::future::poll_fn(|cx| {
+        polls += 1;
+        waiting.as_mut().poll(cx)
+    })
+    .await;
+    assert!(begun.elapsed() >= wait);
+    assert!(polls < 50, "it was woken up {polls} times");
     registry.close().await;
 }
