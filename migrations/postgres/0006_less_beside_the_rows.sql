@@ -1,9 +1,5 @@
 -- What batches and plain SQL writers cost beside the rows themselves, made less.
 
--- Answers come from memory. The few reads that ask the database for a type go along the ids, in the order in which they
--- are shown; another index to be kept by each write is more than they are worth.
-DROP INDEX IF EXISTS idx_node_registrations_node_type_node_id_c;
-
 DO $migration$
 DECLARE
     home TEXT := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'node_registrations'::regclass);

@@ -295,6 +295,9 @@ impl From<RegistryError> for Problem {
             RegistryError::Busy => {
                 Self::new(&UNAVAILABLE, "more writes are waiting than the server takes; nothing was written").retry_later()
             }
+            RegistryError::Crowded => {
+                Self::new(&UNAVAILABLE, "more is being read than the server does at once").retry_later()
+            }
             RegistryError::Behind => Self::new(
                 &UNAVAILABLE,
                 "this replica has not seen the revision that was asked for in time; others may have",

@@ -12,7 +12,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -61,16 +61,29 @@ pub async fn serve(
                 }
             },
             // Connections that have ended are let go of.
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            Some(ended) = connections.join_next(), if !connections.is_empty() => note_panic(ended),
         }
     }
     tracing::info!("stopping: requests in flight finish");
     drop(listener);
     stopping.cancel();
     let deadline = Instant::now() + limit;
-    let all_ended = async { while connections.join_next().await.is_some() {} };
+    let all_ended = async {
+        while let Some(ended) = connections.join_next().await {
+            note_panic(ended);
+        }
+    };
     let in_time = tokio::time::timeout_at(deadline, all_ended).await.is_ok();
     Ended { in_time: in_time || in_flight.load(Ordering::Acquire) == 0, deadline }
+}
+
+/// A panic of a handler is an answer; one of a body that was being sent, or of ours, ends the connection.
+fn note_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection ended in a panic");
+    }
 }
 
 async fn connection(
@@ -125,5 +138,66 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::body::{Body, Bytes};
+    use axum::routing::get;
+    use futures_util::{StreamExt as _, stream};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// The log of one thread.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_panics_is_logged_and_others_are_served() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let broken = || async {
+            let parts = stream::iter([0, 1]).map(|part| {
+                assert_eq!(part, 0, "a body that panics");
+                Ok::<_, Infallible>(Bytes::from_static(b"part"))
+            });
+            Body::from_stream(parts)
+        };
+        let router = Router::new().route("/broken", get(broken)).route("/", get(|| async { "fine" }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let serving = serve(listener, router, stop.clone().cancelled_owned(), Duration::from_secs(10));
+        let asking = async {
+            for (path, answered) in [("/broken", false), ("/", true)] {
+                let mut client = TcpStream::connect(address).await.unwrap();
+                let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+                client.write_all(request.as_bytes()).await.unwrap();
+                let mut answer = Vec::new();
+                let _ = client.read_to_end(&mut answer).await;
+                assert_eq!(answer.ends_with(b"fine"), answered, "{path}");
+            }
+            stop.cancel();
+        };
+        tokio::join!(serving, asking);
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(log.contains("a connection ended in a panic"), "{log}");
     }
 }

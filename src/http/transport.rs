@@ -1,5 +1,5 @@
-//! The socket of a connection. A client that takes nothing for too long is cut off, and whoever makes a client wait can
-//! see that it has hung up.
+//! The socket of a connection. A client that takes nothing for too long, or next to nothing, is cut off, and whoever makes a
+//! client wait can see that it has hung up.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read as _};
@@ -14,10 +14,23 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-/// How long a client may take nothing of what waits for it. What waits is kept in memory.
-const STALLED: Duration = Duration::from_secs(30);
-/// The same once the server stops: it would be held up by those that are not there any more.
-const STALLED_AT_STOP: Duration = Duration::from_secs(2);
+/// What is asked of clients.
+const PATIENCE: Patience = Patience {
+    stalled: Duration::from_secs(30),
+    stalled_at_stop: Duration::from_secs(2),
+    least_bytes: 64 * 1024,
+};
+
+/// What is asked of a client that something waits for: it is kept in memory.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// In this time, once there was more than it took at once,
+    stalled: Duration,
+    /// or in this time once the server stops, which would be held up by those that are not there any more,
+    stalled_at_stop: Duration,
+    /// it has to take so many bytes, or all that there is.
+    least_bytes: usize,
+}
 
 thread_local! {
     /// What has arrived, before it is copied to where it belongs: the room there would have to be filled with zeros
@@ -29,23 +42,30 @@ thread_local! {
 pub(super) struct Transport {
     stream: Arc<TcpStream>,
     stopping: CancellationToken,
-    /// Since when nothing could be written; `None` if the client takes what there is.
+    patience: Patience,
+    /// Since when something waits; `None` if the client takes what there is.
     stalled: Option<Stall>,
 }
 
 struct Stall {
     since: Instant,
+    /// So many bytes it has taken since.
+    taken: usize,
     /// Boxed: hardly any connection has one.
     ends: Pin<Box<Sleep>>,
 }
 
 impl Transport {
     pub(super) fn new(stream: TcpStream, stopping: CancellationToken) -> Self {
+        Self::with(stream, stopping, PATIENCE)
+    }
+
+    fn with(stream: TcpStream, stopping: CancellationToken, patience: Patience) -> Self {
         // Small answers are sent at once, and not held back to be sent with others (Nagle's algorithm).
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection goes without TCP_NODELAY");
         }
-        Self { stream: Arc::new(stream), stopping, stalled: None }
+        Self { stream: Arc::new(stream), stopping, patience, stalled: None }
     }
 
     /// The client at the other end.
@@ -63,7 +83,7 @@ impl Transport {
             match write(&self.stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => {
-                    self.stalled = None;
+                    self.has_taken(*result.as_ref().unwrap_or(&0));
                     return Poll::Ready(result);
                 }
             }
@@ -71,18 +91,29 @@ impl Transport {
         self.poll_stalled(cx).map(Err)
     }
 
-    /// Ready when the client has taken nothing for too long.
+    /// A client that takes a byte now and then would have the rest kept for ever.
+    fn has_taken(&mut self, bytes: usize) {
+        if let Some(stall) = &mut self.stalled {
+            stall.taken += bytes;
+            if stall.taken >= self.patience.least_bytes {
+                self.stalled = None;
+            }
+        }
+    }
+
+    /// Ready when the client has taken too little for too long.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let limit = if self.stopping.is_cancelled() { STALLED_AT_STOP } else { STALLED };
+        let Patience { stalled, stalled_at_stop, .. } = self.patience;
+        let limit = if self.stopping.is_cancelled() { stalled_at_stop } else { stalled };
         let stall = self.stalled.get_or_insert_with(|| {
             let since = Instant::now();
-            Stall { since, ends: Box::pin(tokio::time::sleep_until(since + limit)) }
+            Stall { since, taken: 0, ends: Box::pin(tokio::time::sleep_until(since + limit)) }
         });
         if stall.ends.deadline() != stall.since + limit {
             stall.ends.as_mut().reset(stall.since + limit);
         }
         ready!(stall.ends.as_mut().poll(cx));
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing"))
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client takes too little"))
     }
 }
 
@@ -131,8 +162,9 @@ impl AsyncWrite for Transport {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The kernel has it.
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The kernel has it: nothing waits any more.
+        self.stalled = None;
         Poll::Ready(Ok(()))
     }
 
@@ -161,5 +193,70 @@ pub(super) async fn hung_up(peer: Option<&Peer>) {
     match peer {
         Some(peer) => peer.hung_up().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        stalled: Duration::from_secs(2),
+        stalled_at_stop: Duration::from_secs(2),
+        least_bytes: 64 * 1024,
+    };
+
+    /// The two ends of a connection that holds little itself.
+    async fn connection() -> (Transport, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpSocket::new_v4().unwrap();
+        client.set_recv_buffer_size(8 * 1024).unwrap();
+        let client = client.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        SockRef::from(&server).set_send_buffer_size(8 * 1024).unwrap();
+        (Transport::with(server, CancellationToken::new(), PATIENCE), client)
+    }
+
+    /// Sends an answer to a client that takes so many bytes at a time, and then pauses.
+    async fn answer(bytes: usize, part: usize, pause: Duration) -> io::Result<()> {
+        let (mut transport, mut client) = connection().await;
+        let taking = tokio::spawn(async move {
+            let mut taken = vec![0; part];
+            while client.read(&mut taken).await.is_ok_and(|bytes| bytes > 0) {
+                tokio::time::sleep(pause).await;
+            }
+        });
+        transport.write_all(&vec![0; bytes]).await?;
+        transport.flush().await?;
+        drop(transport);
+        taking.await.unwrap();
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_next_to_nothing_is_cut_off() {
+        let trickling = answer(4 * 1024 * 1024, 512, Duration::from_millis(50));
+        let cut_off = tokio::time::timeout(Duration::from_secs(30), trickling).await.expect("before the end");
+        assert_eq!(cut_off.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_slow_has_its_answer() {
+        // It takes longer than nothing may be taken for, and far more than the least in that time.
+        answer(1024 * 1024, 2 * 1024, Duration::from_millis(5)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_has_all_gone_out_is_no_stall() {
+        let (mut transport, _client) = connection().await;
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        while Pin::new(&mut transport).poll_write(&mut cx, &[0; 4096]).is_ready() {}
+        assert!(transport.stalled.is_some());
+        // Or the next answer would be cut off as soon as it doesn't go out at once.
+        assert!(Pin::new(&mut transport).poll_flush(&mut cx).is_ready());
+        assert!(transport.stalled.is_none());
     }
 }

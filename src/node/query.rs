@@ -66,6 +66,13 @@ impl PageLimit {
         (1..=Self::MAX).contains(&limit).then_some(Self(limit))
     }
 
+    /// A limit that is known when the program is built, and checked then.
+    #[must_use]
+    pub const fn of<const LIMIT: u16>() -> Self {
+        const { assert!(1 <= LIMIT && LIMIT <= Self::MAX) };
+        Self(LIMIT)
+    }
+
     /// The number of records.
     #[must_use]
     pub fn get(self) -> usize {

@@ -4,7 +4,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Registry;
-use super::reads::counted;
 use crate::node::NodeType;
 use crate::store::Connections;
 
@@ -40,7 +39,7 @@ impl Registry {
         }
         let count = async {
             match self.catalog.fleet() {
-                Some(fleet) => counted(fleet).await,
+                Some(fleet) => self.counted(fleet).await,
                 None => self.store.summary().await,
             }
         };

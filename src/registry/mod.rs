@@ -18,6 +18,8 @@ use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+
 use self::catalog::Catalog;
 use self::follower::{Follower, FollowerParts};
 use self::health::{Health, HealthSettings, Standing};
@@ -63,6 +65,8 @@ pub struct Registry {
     slow: Duration,
     writer: Arc<Writer>,
     health: Health,
+    /// The turns of reads that take long.
+    asides: Arc<Semaphore>,
     last_count: LastCount,
 }
 
@@ -102,6 +106,7 @@ impl Registry {
             slow: parts.slow,
             writer,
             health,
+            asides: reads::asides(),
             last_count: LastCount::default(),
         })
     }
@@ -181,6 +186,7 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
             | RegistryError::Refused(_)
             | RegistryError::Unavailable(_)
             | RegistryError::Busy
+            | RegistryError::Crowded
             | RegistryError::Behind => {
                 tracing::warn!(operation, items, reason, "{error}");
             }

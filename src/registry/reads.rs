@@ -1,12 +1,14 @@
 //! What reads nodes: from the catalog, or from the store for those that want the database's own answer, and as long as
 //! the catalog is not loaded.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::catalog::Fleet;
+use super::catalog::{Fleet, Found};
 use super::{Registry, RegistryError};
 use crate::node::{
     DiscoveryQuery, EventQuery, Horizon, Moment, NodeKey, NodeRecord, Revision, Shown, ShownRecord, Summary,
@@ -54,7 +56,7 @@ impl Registry {
     ) -> Result<Seen<Option<Shown>>, RegistryError> {
         if let Some(fleet) = self.fleet(freshness).await? {
             let horizon = *fleet.horizon();
-            let value = fleet.get(id).map(|node| node.show(&horizon, self.ttl));
+            let value = fleet.get(id).map(|node| fleet.show(node));
             return Ok(Seen { value, revision: fleet.revision(), horizon });
         }
         let seen = self.ask_store("get", freshness, || self.store.get(id)).await?;
@@ -72,21 +74,27 @@ impl Registry {
         freshness: Freshness,
     ) -> Result<Seen<Listing>, RegistryError> {
         if let Some(fleet) = self.fleet(freshness).await? {
-            let horizon = *fleet.horizon();
-            let found = if let Some(found) = fleet.discover_within(query, QUICK_STEPS) {
-                found
-            } else {
-                let (fleet, query) = (Arc::clone(&fleet), query.clone());
-                aside(move || fleet.discover(&query)).await?
-            };
-            let nodes = found.nodes.iter().map(|node| node.show(&horizon, self.ttl)).collect();
-            let value = Listing { nodes, more: found.more };
-            return Ok(Seen { value, revision: fleet.revision(), horizon });
+            let Found { nodes, more } = self.page(&fleet, query).await?;
+            let (revision, horizon) = (fleet.revision(), *fleet.horizon());
+            return Ok(Seen { value: Listing { nodes, more }, revision, horizon });
         }
         let seen = self.ask_store("discover", freshness, || self.store.discover(query)).await?;
         let nodes = seen.value.records.iter().map(|record| show(record, &seen.horizon, self.ttl)).collect();
         let value = Listing { nodes, more: seen.value.more };
         Ok(Seen { value, revision: seen.revision, horizon: seen.horizon })
+    }
+
+    /// One page of a fleet.
+    pub(super) async fn page(
+        &self,
+        fleet: &Arc<Fleet>,
+        query: &DiscoveryQuery,
+    ) -> Result<Found, RegistryError> {
+        if let Some(found) = fleet.discover_within(query, QUICK_STEPS) {
+            return Ok(found);
+        }
+        let (fleet, query) = (Arc::clone(fleet), query.clone());
+        self.aside(move || fleet.discover(&query)).await
     }
 
     /// One page of the audit trail.
@@ -103,7 +111,7 @@ impl Registry {
     /// See [`RegistryError`].
     pub async fn summary(&self) -> Result<Seen<Summary>, RegistryError> {
         match self.catalog.fleet() {
-            Some(fleet) => counted(fleet).await,
+            Some(fleet) => self.counted(fleet).await,
             None => self.read("summary", self.store.summary()).await,
         }
     }
@@ -113,16 +121,12 @@ impl Registry {
         if freshness.strong {
             return Ok(None);
         }
-        let Some(fleet) = self.catalog.fleet() else { return Ok(None) };
-        if fleet.revision() >= freshness.at_least {
-            return Ok(Some(fleet));
+        match self.catalog.fleet() {
+            Some(fleet) if fleet.revision() < freshness.at_least => {}
+            fleet => return Ok(fleet),
         }
-        let mut revision = self.catalog.revision();
-        let reached = revision.wait_for(|known| known.is_none_or(|known| known >= freshness.at_least));
-        match tokio::time::timeout(PATIENCE, reached).await {
-            Ok(_) => Ok(self.catalog.fleet()),
-            Err(_) => Err(RegistryError::Behind),
-        }
+        let comes = self.catalog.fleet_with(freshness.at_least);
+        tokio::time::timeout(PATIENCE, comes).await.map_err(|_| RegistryError::Behind)
     }
 
     /// Asks the store, again if what it has is not fresh enough: the database has not seen the change either, or is a
@@ -149,20 +153,38 @@ impl Registry {
             tokio::time::sleep_until(again).await;
         }
     }
+
+    /// How many nodes a fleet has.
+    pub(super) async fn counted(&self, fleet: Arc<Fleet>) -> Result<Seen<Summary>, RegistryError> {
+        let (revision, horizon) = (fleet.revision(), *fleet.horizon());
+        Ok(Seen { value: self.aside(move || fleet.summary()).await?, revision, horizon })
+    }
+
+    /// Does what takes long where nobody waits for it but the caller, and not much of it at once: what is quick needs the
+    /// processor, too.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.asides).acquire_owned()).await;
+        let turn = turn.map_err(|_| RegistryError::Crowded)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            // Who doesn't wait for it any more doesn't end it.
+            drop(turn);
+            done
+        });
+        done.await.map_err(|error| {
+            tracing::error!(%error, "a read ended without an answer");
+            RegistryError::Interrupted
+        })
+    }
 }
 
-/// How many nodes a fleet has.
-pub(super) async fn counted(fleet: Arc<Fleet>) -> Result<Seen<Summary>, RegistryError> {
-    let (revision, horizon) = (fleet.revision(), *fleet.horizon());
-    Ok(Seen { value: aside(move || fleet.summary()).await?, revision, horizon })
-}
-
-/// Does what takes long where nobody waits for it but the caller.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RegistryError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(%error, "a read ended without an answer");
-        RegistryError::Interrupted
-    })
+/// So many reads that take long are done at once.
+pub(super) fn asides() -> Arc<Semaphore> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Arc::new(Semaphore::new((cores / 2).max(1)))
 }
 
 /// A record as it is shown.

@@ -47,6 +47,9 @@ pub enum StoreError {
     /// More is waiting to be written than is taken. Nothing was written.
     #[error("too many writes are waiting")]
     Busy,
+    /// More is being read than is done at once.
+    #[error("too many reads are under way")]
+    Crowded,
     /// The change that was asked for has not come here in the time that is waited for it.
     #[error("the change that was asked for has not come here yet")]
     Behind,

@@ -1,21 +1,27 @@
 //! The catalog gives the store's answers: the same pages of the same nodes, whatever is asked. On random fleets, on both
 //! stores, with PostgreSQL to say what containment is.
 
+mod histories;
+
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use onex_registry::node::fault::Path;
 use onex_registry::node::registration::IdFrom;
 use onex_registry::node::{
-    Actor, ColumnText, DiscoveryQuery, Faults, Filter, JsonObject, NodeKey, NodeRecord, Origin, PageLimit,
-    Precondition, Reason, Registration, ShownRecord, Status, Ttl,
+    Actor, ColumnText, DiscoveryQuery, Faults, Filter, Horizon, JsonObject, NodeKey, NodeRecord, Origin,
+    PageLimit, Precondition, Reason, Registration, Revision, ShownRecord, Status, Ttl,
 };
 use onex_registry::registry::catalog::{Catalog, Fleet, Outcome};
 use onex_registry::store::clock::SystemClock;
 use onex_registry::store::postgres::PostgresStore;
 use onex_registry::store::sqlite::SqliteStore;
-use onex_registry::store::{DeregisterWrite, IfHeld, MaintenanceWrite, RegisterWrite, Store};
+use onex_registry::store::{
+    DeregisterWrite, Followed, IfHeld, MaintenanceWrite, Position, RegisterWrite, Store,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -221,14 +227,27 @@ impl Side {
         }
     }
 
+    /// Nothing has happened until then that the catalog doesn't know.
+    fn judge_by(&self, horizon: Horizon) {
+        self.catalog.followed(Followed {
+            events: vec![],
+            records: HashMap::new(),
+            snapshot: Revision::ZERO,
+            signs: vec![],
+            position: Position::default(),
+            horizon,
+            lag: Duration::ZERO,
+        });
+    }
+
     /// Whether the store and the catalog give one answer, at the instant at which the store gave it.
     async fn agree(&self, query: &DiscoveryQuery) -> Result<usize, TestCaseError> {
         let seen = self.store.discover(query).await.unwrap();
-        self.catalog.judged_by(seen.horizon);
+        self.judge_by(seen.horizon);
         let fleet = self.catalog.fleet().unwrap();
         prop_assert_eq!(*fleet.horizon(), seen.horizon);
         let found = fleet.discover(query);
-        let ours: Vec<_> = found.nodes.iter().map(|node| node.show(&seen.horizon, TTL)).collect();
+        let ours = found.nodes;
         let records: Vec<NodeRecord> =
             ours.iter().map(|shown| shown.record.read_back(&shown.moment).unwrap()).collect();
         prop_assert_eq!(&records, &seen.value.records, "{:?}", query);
@@ -301,7 +320,7 @@ fn pages_end_where_the_store_ends_them() {
                 pages += 1;
                 let fleet: Arc<Fleet> = side.catalog.fleet().unwrap();
                 let found = fleet.discover(&query);
-                query.after = found.nodes.last().map(|node| node.id().clone());
+                query.after = found.nodes.last().map(|node| node.record.node_id().clone());
                 if !found.more {
                     break;
                 }

@@ -100,3 +100,55 @@ async fn a_write_at_one_replica_is_seen_at_another_by_its_revision() {
     replica.stop().await;
     server.stop().await;
 }
+
+/// The sign of life that a replica took is known to another before two seconds have passed, whatever else happens.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_at_one_replica_is_known_at_another_within_two_seconds() {
+    const KNOWN_WITHIN: Duration = Duration::from_secs(2);
+    let server = TestServer::start(Backend::Postgres).await;
+    let replica = TestServer::start_on(&server.database.as_ref().unwrap().url(), &[]).await;
+    let registered = server.register("n", EFFECT).await;
+    assert_eq!(
+        replica.get(&format!("/v1/nodes/n?min_revision={}", registered["revision"])).await.status,
+        200
+    );
+    for _ in 0..4 {
+        let beaten = server.post("/v1/nodes/n/heartbeat", "").await.json();
+        let begun = Instant::now();
+        // Asked for once, from memory: nobody makes it look.
+        while replica.get_once("/v1/nodes/n").await.json()["last_heartbeat"] != beaten["last_heartbeat"] {
+            assert!(begun.elapsed() < KNOWN_WITHIN, "{beaten}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    replica.stop().await;
+    server.stop().await;
+}
+
+/// Nodes that are seen alive at one replica are stale at none, for several times their TTL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_alive_at_one_replica_is_stale_at_none() {
+    const TTL: Duration = Duration::from_secs(2);
+    let server = TestServer::start_with(Backend::Postgres, &["--ttl=2s"]).await;
+    let replica = TestServer::start_on(&server.database.as_ref().unwrap().url(), &["--ttl=2s"]).await;
+    let registered = server.put("/v1/nodes/n?alive=true", EFFECT).await.json();
+    let known = replica.get(&format!("/v1/nodes/n?min_revision={}", registered["revision"])).await;
+    assert_eq!(known.status, 200);
+    let (begun, mut last) = (Instant::now(), Instant::now());
+    while begun.elapsed() < 3 * TTL {
+        let was = std::mem::replace(&mut last, Instant::now());
+        assert_eq!(server.post("/v1/nodes/n/heartbeat", "").await.status, 200);
+        // On a machine that stands still, it would have been stale in truth.
+        let is_in_time = was.elapsed() < TTL / 2;
+        let (stale, one) =
+            (replica.get_once("/v1/nodes?status=stale").await, replica.get_once("/v1/nodes/n").await);
+        if is_in_time {
+            assert_eq!(ids_of(&stale.json()), [""; 0]);
+            assert_eq!(one.json()["status"], "healthy", "{}", one.text);
+        }
+    }
+    let events = server.get("/v1/events?kind=stale").await.json();
+    assert_eq!(events["events"], serde_json::json!([]));
+    replica.stop().await;
+    server.stop().await;
+}

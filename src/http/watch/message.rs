@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::EventBody;
-use crate::node::{Moment, Revision, Shown, ShownRecord};
+use crate::node::{Event, Moment, Revision, Shown, ShownRecord};
 use crate::registry::watching::{End, Told};
 
 /// So many messages are kept for other watchers: they are sent about the same ones at about the same time.
@@ -20,13 +20,21 @@ const KEPT_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Default)]
 pub(in crate::http) struct Messages {
     /// By revision, for the time that it takes to look one up or to render it: a std mutex, never held over an await.
-    kept: Mutex<VecDeque<Message>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// The loading of the catalog that they are of: if the database was restored, the same numbers come again, and mean
+    /// something else.
+    epoch: u64,
+    messages: VecDeque<Message>,
 }
 
 /// A change as it was rendered, and what of it isn't the same for all time: the node as it was then.
 #[derive(Debug)]
 struct Message {
-    revision: Revision,
+    event: Event,
     matches: bool,
     node: Option<(Arc<ShownRecord>, Moment)>,
     bytes: Bytes,
@@ -41,12 +49,12 @@ impl Message {
             }
             _ => false,
         };
-        self.revision == told.change.event.revision && self.matches == told.matches && same_node
+        same_node && self.matches == told.matches && self.event == told.change.event
     }
 
     fn of(told: &Told) -> Self {
         Self {
-            revision: told.change.event.revision,
+            event: told.change.event.clone(),
             matches: told.matches,
             node: told.node.as_ref().map(|node| (Arc::clone(&node.record), node.moment)),
             bytes: Bytes::from(change(told)),
@@ -58,14 +66,18 @@ impl Messages {
     /// The message that tells a change.
     pub(super) fn of(&self, told: &Told) -> Bytes {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.epoch != told.epoch {
+            *kept = Kept { epoch: told.epoch, messages: VecDeque::new() };
+        }
+        let kept = &mut kept.messages;
         if let Some(message) = kept.iter().rev().find(|message| message.is(told)) {
             return message.bytes.clone();
         }
         let message = Message::of(told);
         let bytes = message.bytes.clone();
         // What is older than all of them is for one that comes late, and not for many.
-        if bytes.len() <= KEPT_BYTES && kept.front().is_none_or(|oldest| message.revision >= oldest.revision)
-        {
+        let is_late = |oldest: &Message| message.event.revision < oldest.event.revision;
+        if bytes.len() <= KEPT_BYTES && !kept.front().is_some_and(is_late) {
             kept.push_back(message);
             let mut size: usize = kept.iter().map(|message| message.bytes.len()).sum();
             while kept.len() > KEPT || size > KEPT_BYTES {
@@ -78,7 +90,7 @@ impl Messages {
 
 /// `change` or `removed`: the event, with the node put in. JSON without blanks has no line breaks.
 fn change(told: &Told) -> Vec<u8> {
-    let Told { change, node, matches } = told;
+    let Told { change, node, matches, .. } = told;
     let name = if *matches { "change" } else { "removed" };
     let room = node.as_ref().map_or(0, |node| node.record.len());
     let mut out = Vec::with_capacity(room + 512);
@@ -151,4 +163,59 @@ const SPREAD_MILLIS: u64 = 4_000;
 
 fn spread() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().1 % SPREAD_MILLIS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{NodeKey, Timestamp};
+    use crate::registry::catalog::Change;
+
+    /// That a node has gone, as the change with this number.
+    fn gone(epoch: u64, revision: i64, id: &str) -> Told {
+        let event = Event {
+            revision: Revision::new(revision).unwrap(),
+            node_id: NodeKey::new(id).unwrap(),
+            kind: "deregistered".into(),
+            changed: vec![],
+            actor: "anonymous".into(),
+            correlation_id: None,
+            occurred_at: Timestamp::from_unix_micros(0),
+        };
+        Told {
+            change: Arc::new(Change { event, before: None, after: None }),
+            node: None,
+            matches: false,
+            epoch,
+        }
+    }
+
+    fn is_kept(messages: &Messages, told: &Told) -> bool {
+        messages.of(told).as_ptr() == messages.of(told).as_ptr()
+    }
+
+    #[test]
+    fn a_message_is_rendered_once_for_all_that_are_told_the_same() {
+        let messages = Messages::default();
+        let first = messages.of(&gone(1, 7, "a"));
+        assert_eq!(
+            first.as_ptr(),
+            messages.of(&gone(1, 7, "a")).as_ptr(),
+            "whoever has read it from the log"
+        );
+        assert_ne!(first, messages.of(&gone(1, 8, "a")));
+        assert!(!is_kept(&messages, &gone(1, 6, "a")), "who comes late is alone");
+    }
+
+    #[test]
+    fn after_a_restore_nobody_is_told_what_a_number_meant_before() {
+        let messages = Messages::default();
+        messages.of(&gone(1, 7, "a"));
+        for epoch in [1, 2] {
+            let told = String::from_utf8(messages.of(&gone(epoch, 7, "b")).to_vec()).unwrap();
+            assert!(told.contains(r#""node_id":"b""#), "{epoch}: {told}");
+        }
+        assert!(!is_kept(&messages, &gone(2, 3, "c")));
+        assert!(is_kept(&messages, &gone(3, 3, "c")), "the numbers have gone back");
+    }
 }

@@ -3,6 +3,7 @@
 //! There are three ways. Ids are looked up. If containment leaves few nodes, those are gone through. Else the lists that
 //! have all that is wanted are walked from the cursor on, in the order of ids, and each node on the way is looked at.
 
+use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::iter::Peekable;
@@ -14,13 +15,14 @@ use super::lists::{ALL, Entry, List};
 use super::node::Node;
 use super::postings::Selected;
 use super::tokens::Wanted;
-use crate::node::{ColumnText, DiscoveryQuery, Filter, JsonColumn, NodeKey};
+use crate::node::{ColumnText, DiscoveryQuery, Filter, JsonColumn, NodeKey, Shown, Status};
 use crate::store::page::Room;
 
 /// What things cost, in steps from a node to the next on a list: to look at a node itself,
 const NODE_COST: u64 = 4;
-/// to read a node's JSON,
+/// to read a node's JSON, besides one for so many bytes of it,
 const READ_COST: u64 = 100;
+const BYTES_PER_STEP: usize = 8;
 /// to begin to walk a list,
 const LIST_COST: u64 = 32;
 /// to have several lists in one order, for each step,
@@ -47,12 +49,9 @@ pub(super) fn page(fleet: &Fleet, query: &DiscoveryQuery, steps: u64) -> Option<
     Some(Found { nodes: page.nodes, more: page.room.is_full() })
 }
 
-/// What a query asks of a node, whatever its status and page. Made once to be asked of many nodes.
+/// What a query asks of a node, whatever its page. Made once to be asked of many nodes.
 pub struct Conditions<'q> {
-    query: &'q DiscoveryQuery,
-    types: Option<Vec<&'q str>>,
-    ids: Option<Vec<&'q str>>,
-    versions: Option<Vec<&'q str>>,
+    query: Cow<'q, DiscoveryQuery>,
     /// Of the columns.
     wanted: Vec<Wanted>,
 }
@@ -61,56 +60,97 @@ impl<'q> Conditions<'q> {
     /// The conditions of a query.
     #[must_use]
     pub fn of(query: &'q DiscoveryQuery) -> Self {
-        let wanted = |column, object: &'q Option<_>| object.as_ref().map(|object| Wanted::of(column, object));
-        let mut conditions = Self {
-            query,
-            types: None,
-            ids: None,
-            versions: None,
-            wanted: [
-                wanted(JsonColumn::Capabilities, &query.capabilities),
-                wanted(JsonColumn::Metadata, &query.metadata),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
-        };
-        for filter in &query.filters {
-            let (place, values) = match filter {
-                Filter::NodeType(values) => (&mut conditions.types, values),
-                Filter::NodeId(values) => (&mut conditions.ids, values),
-                Filter::NodeVersion(values) => (&mut conditions.versions, values),
-            };
-            let mut values: Vec<&str> = values.iter().map(ColumnText::as_str).collect();
-            values.sort_unstable();
-            values.dedup();
-            *place = Some(values);
-        }
-        conditions
+        Self::new(Cow::Borrowed(query))
     }
 
-    /// Whether they hold of a node.
+    /// The same, for whoever keeps them.
+    #[must_use]
+    pub fn owning(query: DiscoveryQuery) -> Conditions<'static> {
+        Conditions::new(Cow::Owned(query))
+    }
+
+    fn new(query: Cow<'q, DiscoveryQuery>) -> Self {
+        let columns =
+            [(JsonColumn::Capabilities, &query.capabilities), (JsonColumn::Metadata, &query.metadata)];
+        let wanted =
+            columns.into_iter().filter_map(|(column, object)| Some(Wanted::of(column, object.as_ref()?)));
+        let wanted = wanted.collect();
+        Self { query, wanted }
+    }
+
+    /// Whether they hold of a node, its status aside.
     #[must_use]
     pub fn hold(&self, node: &Node) -> bool {
-        let id = node.id().as_str();
-        let one_of = |any: &Option<Vec<&str>>, own: &str| any.as_ref().is_none_or(|any| any.contains(&own));
-        one_of(&self.ids, id)
-            && self.query.node_id_prefix.as_ref().is_none_or(|prefix| id.starts_with(prefix.as_str()))
-            && self.has_kind(node)
-            && self.wanted.iter().all(|wanted| wanted.is_in(node.column(wanted.column)))
+        self.hold_of_id(node.id()) && self.hold_of_kind(node) && self.hold_of_columns(node)
+    }
+
+    /// Whether it is an id that is asked for.
+    #[must_use]
+    pub fn hold_of_id(&self, id: &NodeKey) -> bool {
+        is_one_of(self.ids(), id.as_str())
+            && self
+                .query
+                .node_id_prefix
+                .as_ref()
+                .is_none_or(|prefix| id.as_str().starts_with(prefix.as_str()))
     }
 
     /// Whether the type and the version are right.
-    fn has_kind(&self, node: &Node) -> bool {
+    #[must_use]
+    pub fn hold_of_kind(&self, node: &Node) -> bool {
         let kind = node.kind();
-        self.types.as_ref().is_none_or(|any| any.binary_search(&&*kind.node_type).is_ok())
-            && self.versions.as_ref().is_none_or(|any| any.binary_search(&&*kind.node_version).is_ok())
+        is_one_of(self.types(), &kind.node_type)
+            && is_one_of(self.versions(), &kind.node_version)
             && self
                 .query
                 .version_req
                 .as_ref()
                 .is_none_or(|range| kind.version.as_ref().is_some_and(|version| range.matches(version)))
     }
+
+    /// Whether the columns contain what is wanted. They are read for that: it takes long.
+    #[must_use]
+    pub fn hold_of_columns(&self, node: &Node) -> bool {
+        self.wanted.iter().all(|wanted| wanted.is_in(node.column(wanted.column)))
+    }
+
+    /// Whether two nodes are the same in all columns that something is wanted of.
+    #[must_use]
+    pub fn see_the_same(&self, one: &Node, other: &Node) -> bool {
+        let is_same = |wanted: &Wanted| one.column(wanted.column) == other.column(wanted.column);
+        std::ptr::eq(one, other) || self.wanted.iter().all(is_same)
+    }
+
+    /// Whether it is a status that is asked for.
+    #[must_use]
+    pub fn hold_of_status(&self, status: Status) -> bool {
+        self.query.status.is_empty() || self.query.status.contains(&status)
+    }
+
+    fn ids(&self) -> Option<&[ColumnText]> {
+        self.values(|filter| if let Filter::NodeId(ids) = filter { Some(ids) } else { None })
+    }
+
+    fn types(&self) -> Option<&[ColumnText]> {
+        self.values(|filter| if let Filter::NodeType(types) = filter { Some(types) } else { None })
+    }
+
+    fn versions(&self) -> Option<&[ColumnText]> {
+        self.values(|filter| if let Filter::NodeVersion(versions) = filter { Some(versions) } else { None })
+    }
+
+    fn values(&self, of: impl Fn(&Filter) -> Option<&Vec<ColumnText>>) -> Option<&[ColumnText]> {
+        self.query.filters.iter().find_map(of).map(Vec::as_slice)
+    }
+}
+
+/// Whether it is one of some values, if any are named. Those of a filter are in order.
+fn is_one_of(values: Option<&[ColumnText]>, own: &str) -> bool {
+    values.is_none_or(|values| values.binary_search_by(|value| value.as_str().cmp(own)).is_ok())
+}
+
+fn texts(values: &[ColumnText]) -> impl Iterator<Item = &str> {
+    values.iter().map(ColumnText::as_str)
 }
 
 /// The ids that may be on the page.
@@ -167,7 +207,7 @@ struct Page<'f, 'q> {
     budget: Budget,
     range: Range<'q>,
     room: Room,
-    nodes: Vec<Arc<Node>>,
+    nodes: Vec<Shown>,
     /// Whether type and version are right of all that is looked at.
     sure: bool,
 }
@@ -196,7 +236,8 @@ impl Plan {
 
 impl Page<'_, '_> {
     fn fill(&mut self) -> Option<()> {
-        if let Some(ids) = &self.conditions.ids {
+        let conditions = self.conditions;
+        if let Some(ids) = conditions.ids() {
             return self.look_up(ids);
         }
         let plan = self.plan()?;
@@ -222,32 +263,40 @@ impl Page<'_, '_> {
     /// Adds a node if it is wanted. `None` if there are no steps left.
     fn offer(&mut self, node: &Arc<Node>) -> Option<()> {
         self.budget.spend(NODE_COST)?;
-        if !(self.sure || self.conditions.has_kind(node))
-            || !self.fleet.has_status(self.conditions.query, node)
-        {
+        if !self.sure && !self.conditions.hold_of_kind(node) {
+            return Some(());
+        }
+        // It may be seen alive at any time, and is to be shown as it was judged.
+        let shown = self.fleet.show(node);
+        if !self.conditions.hold_of_status(shown.moment.status) {
             return Some(());
         }
         for wanted in &self.conditions.wanted {
-            let has_all_tokens = self.conditions.ids.is_none() && {
+            let has_all_tokens = self.conditions.ids().is_none() && {
                 let at = usize::from(wanted.column != super::index::SEARCHED[0]);
                 node.unlisted()[at].is_none()
             };
             if !(wanted.exact && has_all_tokens) {
-                self.budget.spend(READ_COST)?;
-                if !wanted.is_in(node.column(wanted.column)) {
+                let column = node.column(wanted.column);
+                let steps = column.map_or(0, str::len) / BYTES_PER_STEP;
+                self.budget.spend(READ_COST + steps as u64)?;
+                if !wanted.is_in(column) {
                     return Some(());
                 }
             }
         }
         if self.room.take(node.rendered_bytes()) {
-            self.nodes.push(Arc::clone(node));
+            self.nodes.push(shown);
         }
         Some(())
     }
 
     /// The ids are in order.
-    fn look_up(&mut self, ids: &[&str]) -> Option<()> {
-        for id in ids.iter().filter(|id| self.range.contains(id)).copied().collect::<Vec<_>>() {
+    fn look_up(&mut self, ids: &[ColumnText]) -> Option<()> {
+        for id in texts(ids) {
+            if !self.range.contains(id) {
+                continue;
+            }
             if let Some(node) = self.fleet.slot(id).and_then(|slot| self.fleet.node(slot)) {
                 self.offer(node)?;
             }
@@ -269,17 +318,17 @@ impl Page<'_, '_> {
     /// The cheapest lists to walk. `None` if there are no steps left.
     fn plan(&mut self) -> Option<Plan> {
         let lists = self.fleet.lists();
-        let Conditions { query, types, versions, .. } = self.conditions;
+        let query = &*self.conditions.query;
         let types: Option<Vec<List>> =
-            types.as_ref().map(|types| types.iter().filter_map(|one| lists.of_type(one)).collect());
-        let versions: Option<Vec<List>> = match (versions, &query.version_req) {
+            self.conditions.types().map(|types| texts(types).filter_map(|one| lists.of_type(one)).collect());
+        let versions: Option<Vec<List>> = match (self.conditions.versions(), &query.version_req) {
             (Some(versions), range) => {
-                let in_range = |version: &&&str| {
+                let in_range = |version: &&str| {
                     range.as_ref().is_none_or(|range| {
                         semver::Version::parse(version).is_ok_and(|version| range.matches(&version))
                     })
                 };
-                Some(versions.iter().filter(in_range).filter_map(|one| lists.of_version(one)).collect())
+                Some(texts(versions).filter(in_range).filter_map(|one| lists.of_version(one)).collect())
             }
             (None, Some(range)) => {
                 self.budget.spend(lists.versions() as u64)?;

@@ -14,8 +14,8 @@ use super::postings::Postings;
 use super::slots::Slots;
 use super::tokens;
 use crate::node::{
-    DiscoveryQuery, Horizon, NodeKey, NodeRecord, Revision, ShownRecord, Status, Summary, SummaryBuilder,
-    Timestamp, Ttl,
+    DiscoveryQuery, Horizon, NodeKey, NodeRecord, Revision, Shown, ShownRecord, Status, Summary,
+    SummaryBuilder, Timestamp, Ttl,
 };
 use crate::store::Digest;
 
@@ -45,8 +45,8 @@ pub struct Fleet {
 
 /// A page of nodes.
 pub struct Found {
-    /// The nodes, in the order of their ids.
-    pub nodes: Vec<Arc<Node>>,
+    /// The nodes, in the order of their ids, as they were judged.
+    pub nodes: Vec<Shown>,
     /// Whether more follow.
     pub more: bool,
 }
@@ -128,10 +128,10 @@ impl Fleet {
         find::page(self, query, steps)
     }
 
-    /// Whether a node is of a status that a query asks for.
+    /// A node as it is shown now: all signs of life are in it, whenever the fleet was made.
     #[must_use]
-    pub fn has_status(&self, query: &DiscoveryQuery, node: &Node) -> bool {
-        query.status.is_empty() || query.status.contains(&node.status(&self.horizon, self.ttl))
+    pub fn show(&self, node: &Node) -> Shown {
+        node.show(&self.horizon, self.ttl)
     }
 
     /// How many nodes there are, of what. Goes through all of them.

@@ -7,7 +7,7 @@ use super::apply::{Ahead, Applying, Outcome};
 use super::fleet::Fleet;
 use crate::node::{NodeKey, NodeRecord, Timestamp};
 use crate::store::page::rendered_bytes;
-use crate::store::{Loaded, Recorded};
+use crate::store::{Followed, Loaded, Recorded};
 
 /// So many bytes are remembered of what is written while the table is read.
 const MAX_BYTES: usize = 128 * 1024 * 1024;
@@ -65,6 +65,9 @@ impl Meanwhile {
 pub struct Loading<'a> {
     catalog: &'a Catalog,
     fleet: Fleet,
+    ahead: Ahead,
+    /// Whether all of the table is in the fleet.
+    is_read: bool,
     /// Which loading of the catalog's this is.
     number: u64,
 }
@@ -75,12 +78,27 @@ impl<'a> Loading<'a> {
         writer.meanwhile = Some(Meanwhile::default());
         writer.loadings += 1;
         let epoch = catalog.fleet().map_or(0, |fleet| fleet.epoch()) + 1;
-        Self { catalog, fleet: Fleet::empty(catalog.ttl, epoch), number: writer.loadings }
+        let fleet = Fleet::empty(catalog.ttl, epoch);
+        Self { catalog, fleet, ahead: Ahead::default(), is_read: false, number: writer.loadings }
     }
 
     /// The next record.
     pub fn take(&mut self, record: NodeRecord) {
         self.fleet.put(record);
+    }
+
+    /// All records have been taken, and this has happened since. Whoever was answered by the store meanwhile has seen it,
+    /// and is not to be taken back to the time before.
+    pub fn followed(&mut self, loaded: &Loaded, followed: Followed) {
+        self.read(loaded);
+        Applying::new(&mut self.fleet, &mut self.ahead).followed(followed);
+    }
+
+    fn read(&mut self, loaded: &Loaded) {
+        if !self.is_read {
+            self.fleet.loaded(loaded.position.revision, loaded.horizon);
+        }
+        self.is_read = true;
     }
 
     /// All records have been taken: the fleet is this, and what was written meanwhile.
@@ -94,23 +112,22 @@ impl<'a> Loading<'a> {
             return Err(NotAll);
         }
         let meanwhile = writer.meanwhile.take().filter(Meanwhile::is_all).ok_or(NotAll)?;
-        self.fleet.loaded(loaded.position.revision, loaded.horizon);
-        let mut ahead = Ahead::default();
+        self.read(loaded);
         for done in meanwhile.done {
             match done {
                 Done::Written(recorded, outcomes) => {
-                    Applying::new(&mut self.fleet, &mut ahead).written(&recorded, outcomes);
+                    Applying::new(&mut self.fleet, &mut self.ahead).written(&recorded, outcomes);
                 }
                 Done::Beaten(beats) => {
                     for (id, at) in beats {
                         if !self.fleet.seen_alive(&id, at) {
-                            ahead.early(&id, at);
+                            self.ahead.early(&id, at);
                         }
                     }
                 }
             }
         }
-        writer.ahead = ahead;
+        writer.ahead = std::mem::take(&mut self.ahead);
         let revision = self.fleet.revision();
         catalog.current.store(Some(Arc::new(self.fleet.clone())));
         catalog.revision.send_replace(Some(revision));

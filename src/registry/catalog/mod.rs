@@ -27,7 +27,7 @@ use tokio::sync::{Notify, watch};
 
 use self::apply::{Ahead, Applying};
 use self::loading::Meanwhile;
-use crate::node::{Horizon, NodeKey, Revision, Timestamp, Ttl};
+use crate::node::{NodeKey, Revision, Timestamp, Ttl};
 use crate::store::{Followed, Recorded};
 
 pub use self::apply::Outcome;
@@ -86,6 +86,22 @@ impl Catalog {
         self.revision.subscribe()
     }
 
+    /// The fleet as soon as it has a change, which may never come; `None` if it is not loaded.
+    pub async fn fleet_with(&self, at_least: Revision) -> Option<Arc<Fleet>> {
+        let mut revision = self.revision();
+        loop {
+            // Before looking: what comes while we look wakes us up again.
+            revision.mark_unchanged();
+            // The fleet says what it has: the number that is told is that of the one before it, or after.
+            match self.fleet() {
+                Some(fleet) if fleet.revision() < at_least => {}
+                fleet => return fleet,
+            }
+            // The sender is ours.
+            let _ = revision.changed().await;
+        }
+    }
+
     /// Takes what a batch of ours has done. It can be read when this returns, before all changes that others made
     /// before it are known; the revision goes on as soon as they are.
     pub fn written(&self, recorded: &[Recorded], outcomes: Vec<Outcome>) {
@@ -130,7 +146,8 @@ impl Catalog {
     }
 
     /// The instant up to which all signs of life are known, when nothing else has been read.
-    pub fn judged_by(&self, horizon: Horizon) {
+    #[cfg(test)]
+    pub(crate) fn judged_by(&self, horizon: crate::node::Horizon) {
         let _writer = self.write();
         if let Some(fleet) = self.fleet() {
             let mut fleet = Fleet::clone(&fleet);

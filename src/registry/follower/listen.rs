@@ -1,7 +1,7 @@
 //! Listens for hints that there is something to follow.
 //!
 //! A hint is no more than that: it can be lost with its connection, or the connection can be dead without a word. So the
-//! reader looks by itself every second, and tells us if it found what no hint had told of.
+//! reader looks by itself every half a second, and tells us if it found what no hint had told of.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

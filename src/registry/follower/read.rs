@@ -102,12 +102,22 @@ impl Reader {
         let mut take = |record| loading.take(record);
         let loading_all = self.store.load(&mut take);
         let loaded = within(LONGEST_LOAD, loading_all).await?;
+        let mut position = loaded.position.clone();
+        loop {
+            let followed = within(LONGEST_CALL, self.store.follow(&position)).await?;
+            position.clone_from(&followed.position);
+            let more = followed.more();
+            loading.followed(&loaded, followed);
+            if !more {
+                break;
+            }
+        }
         loading.finish(&loaded).map_err(|_| RegistryError::Interrupted)?;
         let took_ms = begun.elapsed().as_millis();
-        tracing::info!(revision = %loaded.position.revision, took_ms, "the catalog is loaded");
+        tracing::info!(revision = %position.revision, took_ms, "the catalog is loaded");
         self.metrics.catalog.loaded();
-        self.metrics.database.set_revision(loaded.position.revision.get());
-        Ok(Read { position: loaded.position, more: true })
+        self.metrics.database.set_revision(position.revision.get());
+        Ok(Read { position, more: true })
     }
 
     async fn read(&self, position: &Position, untold: &mut Untold) -> Result<Read, RegistryError> {

@@ -8,6 +8,7 @@ use super::LOOKED_AT_ONCE;
 use super::judge::Judge;
 use crate::node::{DiscoveryQuery, Revision};
 use crate::registry::Registry;
+use crate::registry::catalog::Conditions;
 use crate::registry::reads::PATIENCE;
 
 impl Registry {
@@ -22,6 +23,7 @@ impl Registry {
     }
 
     async fn change_concerns(&self, query: &DiscoveryQuery, since: Revision) {
+        let conditions = Conditions::of(query);
         let mut pulse = self.watching.pulse.subscribe();
         let mut position = since;
         let patience = Instant::now() + PATIENCE;
@@ -29,25 +31,25 @@ impl Registry {
         loop {
             // Before looking: what comes while we look wakes us up again.
             pulse.mark_unchanged();
+            let mut is_ahead = false;
             match self.catalog.fleet() {
-                // It isn't loaded yet.
+                // It isn't loaded yet. Nobody knows how long that takes, and it is told when it is.
                 None => {}
                 // It was loaded anew.
                 Some(fleet) if reached.is_some_and(|epoch| epoch != fleet.epoch()) => return,
                 // Another replica has said this number and we will hear of it, unless the database was restored.
                 Some(fleet) if fleet.revision() < position && Instant::now() >= patience => return,
-                Some(fleet) if fleet.revision() < position => {}
+                Some(fleet) if fleet.revision() < position => is_ahead = true,
                 Some(fleet) => {
                     reached = Some(fleet.epoch());
                     let Ok(changes) = fleet.changes_after(position, LOOKED_AT_ONCE) else { return };
-                    let judge = Judge::new(query, &fleet);
+                    let judge = Judge::new(&conditions, &fleet);
                     if changes.iter().any(|change| judge.concerns(change)) {
                         return;
                     }
                     match changes.last() {
                         Some(last) if changes.len() == LOOKED_AT_ONCE => {
                             position = last.event.revision;
-                            drop(judge);
                             tokio::task::yield_now().await;
                             continue;
                         }
@@ -56,10 +58,10 @@ impl Registry {
                 }
             }
             let woken = pulse.changed();
-            let ended = if reached.is_some() {
-                woken.await.is_err()
-            } else {
+            let ended = if is_ahead {
                 matches!(tokio::time::timeout_at(patience, woken).await, Ok(Err(_)))
+            } else {
+                woken.await.is_err()
             };
             if ended {
                 return;

@@ -56,8 +56,8 @@ pub(super) struct Watching {
     task: TaskTracker,
 }
 
-/// So many changes are looked at before others have their turn.
-const LOOKED_AT_ONCE: usize = 1_000;
+/// So many changes are looked at before others have their turn: to look at one may be to read 64 KiB of JSON.
+const LOOKED_AT_ONCE: usize = 64;
 /// So many watchers may read the log at once.
 const LOG_READERS: usize = 2;
 /// About what it costs to wake up one that waits, and to find that there is nothing for it. While many changes come in,

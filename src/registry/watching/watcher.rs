@@ -1,23 +1,28 @@
 //! One that watches: a position in the order of changes.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::judge::{Judge, Told};
 use super::{From, LOOKED_AT_ONCE, WatchQuery};
 use crate::node::{ColumnText, EventQuery, Filter, PageLimit, Revision, Shown};
-use crate::registry::catalog::{Change, Fleet};
+use crate::registry::catalog::{Change, Conditions, Fleet};
 use crate::registry::{Registry, RegistryError};
 
 /// So many nodes of a snapshot are told at once. What is told and not yet sent is all that a watcher keeps.
-const NODES_AT_ONCE: u16 = 64;
-/// So many changes are told at once.
-const CHANGES_AT_ONCE: usize = 64;
+const NODES_AT_ONCE: PageLimit = PageLimit::of::<64>();
 /// So many events are read from the log at once.
-const EVENTS_AT_ONCE: u16 = 200;
+const EVENTS_AT_ONCE: PageLimit = PageLimit::of::<200>();
+/// A snapshot that takes longer is cut off, unless all changes since it began are kept anyway: it keeps a fleet alive that
+/// nobody else needs.
+const LONGEST_SNAPSHOT: Duration = Duration::from_mins(5);
 /// The pause after the database could not be read.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -48,6 +53,8 @@ pub enum End {
 pub struct Watcher {
     registry: Arc<Registry>,
     query: WatchQuery,
+    /// Those of the query.
+    conditions: Conditions<'static>,
     /// All changes up to this one have been told, or need not be.
     position: Revision,
     /// The loading of the catalog that the position belongs to.
@@ -57,8 +64,8 @@ pub struct Watcher {
 }
 
 enum Phase {
-    /// Nodes of this fleet are told, those after `query.nodes.after`.
-    Snapshot(Arc<Fleet>),
+    /// Nodes of this fleet are told, those after `query.nodes.after`, since then.
+    Snapshot(Arc<Fleet>, Instant),
     /// All of them have been told.
     Synced,
     /// It is not known whether the changes after the position are kept in memory.
@@ -69,16 +76,17 @@ enum Phase {
 
 impl Watcher {
     pub(super) fn new(registry: Arc<Registry>, mut query: WatchQuery, fleet: Arc<Fleet>) -> Self {
-        query.nodes.limit = PageLimit::new(NODES_AT_ONCE).unwrap_or_default();
+        query.nodes.limit = NODES_AT_ONCE;
         query.nodes.after = None;
         let epoch = fleet.epoch();
         let (position, phase) = match query.from {
             From::Now => (fleet.revision(), Phase::Live),
-            From::Snapshot => (fleet.revision(), Phase::Snapshot(fleet)),
+            From::Snapshot => (fleet.revision(), Phase::Snapshot(fleet, Instant::now())),
             From::After(after) => (after, Phase::Behind),
         };
         let pulse = registry.watching.pulse.subscribe();
-        Self { registry, query, position, epoch, phase, pulse }
+        let conditions = Conditions::owning(query.nodes.clone());
+        Self { registry, query, conditions, position, epoch, phase, pulse }
     }
 
     /// All changes up to this one have been told, or need not be.
@@ -90,7 +98,7 @@ impl Watcher {
     /// Whether nodes are told, and no changes yet.
     #[must_use]
     pub fn is_in_snapshot(&self) -> bool {
-        matches!(self.phase, Phase::Snapshot(_) | Phase::Synced)
+        matches!(self.phase, Phase::Snapshot(..) | Phase::Synced)
     }
 
     /// What is to be told next; waits until there is something. Nothing is lost if it is not waited for to the end.
@@ -117,9 +125,17 @@ impl Watcher {
     /// Looks whether there is something to tell.
     async fn look(&mut self) -> Option<Notice> {
         match &self.phase {
-            Phase::Snapshot(fleet) => {
-                let fleet = Arc::clone(fleet);
-                return Some(self.next_nodes(&fleet));
+            Phase::Snapshot(fleet, begun) => {
+                let (fleet, begun) = (Arc::clone(fleet), *begun);
+                let notice = match self.outlives(begun) {
+                    Some(end) => Notice::End(end),
+                    None => self.next_nodes(&fleet).await,
+                };
+                if matches!(notice, Notice::End(_)) {
+                    // The fleet is let go of, however long it takes to send the rest.
+                    self.phase = Phase::Behind;
+                }
+                return Some(notice);
             }
             Phase::Synced => {
                 self.phase = Phase::Behind;
@@ -154,28 +170,40 @@ impl Watcher {
         }
     }
 
-    fn next_nodes(&mut self, fleet: &Fleet) -> Notice {
-        let found = fleet.discover(&self.query.nodes);
-        let nodes: Vec<Shown> =
-            found.nodes.iter().map(|node| node.show(fleet.horizon(), self.registry.ttl)).collect();
-        match nodes.last() {
+    /// Why a snapshot can't go on, if it can't.
+    fn outlives(&self, begun: Instant) -> Option<End> {
+        let present = self.registry.catalog.fleet()?;
+        if present.epoch() != self.epoch {
+            return Some(End::Reset);
+        }
+        let is_slow = begun.elapsed() > LONGEST_SNAPSHOT && present.changes_after(self.position, 0).is_err();
+        is_slow.then_some(End::SlowReader)
+    }
+
+    async fn next_nodes(&mut self, fleet: &Arc<Fleet>) -> Notice {
+        let found = loop {
+            match self.registry.page(fleet, &self.query.nodes).await {
+                Ok(found) => break found,
+                // Others have their turn first.
+                Err(RegistryError::Crowded) => {}
+                Err(_) => return Notice::End(End::Reset),
+            }
+        };
+        match found.nodes.last() {
             Some(last) if found.more => self.query.nodes.after = Some(last.record.node_id().clone()),
             _ => self.phase = Phase::Synced,
         }
-        Notice::Snapshot(nodes)
+        Notice::Snapshot(found.nodes)
     }
 
     fn next_changes(&mut self, fleet: &Fleet, changes: Vec<Arc<Change>>) -> Option<Notice> {
         let are_all = changes.len() < LOOKED_AT_ONCE;
-        let judge = Judge::new(&self.query.nodes, fleet);
+        let judge = Judge::new(&self.conditions, fleet);
         let mut told = Vec::new();
         for change in changes {
-            if told.len() == CHANGES_AT_ONCE {
-                return some(told);
-            }
             self.position = change.event.revision;
             if change.event.is_of(&self.query.kinds) {
-                told.extend(judge.told(change, self.registry.ttl));
+                told.extend(judge.told(change));
             }
         }
         if are_all {
@@ -190,7 +218,7 @@ impl Watcher {
             after: Some(self.position),
             node_ids: self.node_ids(),
             kinds: self.query.kinds.clone(),
-            limit: PageLimit::new(EVENTS_AT_ONCE).unwrap_or_default(),
+            limit: EVENTS_AT_ONCE,
         };
         let turn = self.registry.watching.log_readers.acquire().await;
         let page = match self.registry.events(&query).await {
@@ -203,12 +231,12 @@ impl Watcher {
             }
         };
         drop(turn);
-        let judge = Judge::new(&self.query.nodes, fleet);
+        let judge = Judge::new(&self.conditions, fleet);
         let mut told = Vec::new();
         // What the fleet doesn't have yet is told later, with the node as it is then.
         for event in page.events.into_iter().filter(|event| event.revision <= fleet.revision()) {
             let change = Arc::new(Change { event, before: None, after: None });
-            told.extend(judge.told(change, self.registry.ttl));
+            told.extend(judge.told(change));
         }
         self.position = page.next_after.min(fleet.revision());
         some(told)
@@ -231,7 +259,7 @@ fn some(told: Vec<Told>) -> Option<Notice> {
 impl Registry {
     /// Whether the log has all that comes after a revision, and ever had that revision.
     pub(super) async fn check_log(&self, after: Revision) -> Result<(), RegistryError> {
-        let limit = PageLimit::new(1).unwrap_or_default();
+        let limit = PageLimit::of::<1>();
         self.events(&EventQuery { after: Some(after), limit, ..EventQuery::default() }).await.map(drop)
     }
 }

@@ -42,8 +42,13 @@ pub use read::DISCOVER;
 
 /// How long the first connection may take, at start.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a request waits for a free connection, or for a new one to be made.
+/// How long a request waits for its turn, and then for a free connection or for a new one to be made.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// So many of the connections may be taken by writes that wait for rows,
+const WAITING_WRITES_PERCENT: u32 = 50;
+/// and so many by reads of clients. The rest is for what takes no time.
+const READS_PERCENT: u32 = 40;
 
 /// A [`Store`] in PostgreSQL.
 #[derive(Debug, Clone)]
@@ -52,6 +57,9 @@ pub struct PostgresStore {
     /// The turns of writes that wait for a row which another transaction holds, see [`write`]. Each keeps a connection
     /// meanwhile, and there are fewer turns than connections, so that nobody else is left without.
     turns: Arc<Semaphore>,
+    /// The turns of reads that clients wait for. They may take long, and come in any number: what follows the changes,
+    /// what writes, and what reports that the database was reached would be left without a connection.
+    reads: Arc<Semaphore>,
     /// How long a node counts as alive after a sign of life, unless it says otherwise.
     ttl: Ttl,
     /// Who wrote a row of `onex_registry_signs`: whoever follows them passes over his own.
@@ -79,10 +87,17 @@ impl PostgresStore {
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
-        let turns = usize::try_from(max_connections / 2).unwrap_or(1).max(1);
         let replica = uuid::Uuid::new_v4().to_string().into();
         let notifier = Arc::new(follow::Notifier::start(pool.clone(), sessions.clone()));
-        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl, replica, sessions, notifier })
+        Ok(Self {
+            pool,
+            turns: share(max_connections, WAITING_WRITES_PERCENT),
+            reads: share(max_connections, READS_PERCENT),
+            ttl,
+            replica,
+            sessions,
+            notifier,
+        })
     }
 
     /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.
@@ -110,6 +125,17 @@ impl PostgresStore {
         (if_held == IfHeld::Wait).then_some(&*self.turns)
     }
 
+    /// Reads for a client, when it is its turn.
+    async fn read<T, E: Into<StoreError>>(
+        &self,
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, StoreError> {
+        let turn = tokio::time::timeout(ACQUIRE_TIMEOUT, self.reads.acquire()).await;
+        // Nobody closes it.
+        let _turn = turn.map_err(|_| StoreError::Crowded)?;
+        read.await.map_err(Into::into)
+    }
+
     /// Applies the migrations that the database hasn't had yet, and returns their versions.
     ///
     /// # Errors
@@ -117,6 +143,12 @@ impl PostgresStore {
     pub async fn migrate(&self) -> Result<Vec<i64>, migrate::MigrateError> {
         migrate::run(&self.pool).await
     }
+}
+
+/// Turns for a part of the connections.
+fn share(connections: u32, percent: u32) -> Arc<Semaphore> {
+    let turns = u64::from(connections) * u64::from(percent) / 100;
+    Arc::new(Semaphore::new(usize::try_from(turns).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)))
 }
 
 fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
@@ -176,11 +208,11 @@ impl Store for PostgresStore {
     }
 
     async fn get(&self, id: &NodeKey) -> Result<Seen<Option<NodeRecord>>, StoreError> {
-        Ok(read::get(&self.pool, id, self.ttl).await?)
+        self.read(read::get(&self.pool, id, self.ttl)).await
     }
 
     async fn discover(&self, query: &DiscoveryQuery) -> Result<Seen<Page>, StoreError> {
-        Ok(read::discover(&self.pool, query, self.ttl).await?)
+        self.read(read::discover(&self.pool, query, self.ttl)).await
     }
 
     async fn tick(
@@ -228,11 +260,11 @@ impl Store for PostgresStore {
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Seen<EventPage>, StoreError> {
-        events::events(&self.pool, query, self.ttl).await
+        self.read(events::events(&self.pool, query, self.ttl)).await
     }
 
     async fn summary(&self) -> Result<Seen<Summary>, StoreError> {
-        Ok(summary::summary(&self.pool, self.ttl).await?)
+        self.read(summary::summary(&self.pool, self.ttl)).await
     }
 
     async fn prune_events(

@@ -66,18 +66,7 @@ impl TestServer {
 
     /// The same, if it may fail.
     pub(crate) async fn try_start_on(database_url: &str, arguments: &[&str]) -> anyhow::Result<Self> {
-        let server = Server::start(settings(database_url, arguments)).await?;
-        let url = format!("http://{}", server.address());
-        let stop = CancellationToken::new();
-        let running = tokio::spawn(server.run_until(stop.clone().cancelled_owned()));
-        let server = Self {
-            url,
-            database: None,
-            client: reqwest::Client::builder().no_proxy().build().unwrap(),
-            stop,
-            running: Some(running),
-            folder: None,
-        };
+        let server = Self::try_start_unready_on(database_url, arguments).await?;
         // Not `eventually`: what it takes can't be sent to another thread, and servers are started there, too.
         let begun = Instant::now();
         while server.get_once("/readyz").await.status != 200 {
@@ -85,6 +74,22 @@ impl TestServer {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(server)
+    }
+
+    /// The same, without waiting until it has read the nodes.
+    pub(crate) async fn try_start_unready_on(database_url: &str, arguments: &[&str]) -> anyhow::Result<Self> {
+        let server = Server::start(settings(database_url, arguments)).await?;
+        let url = format!("http://{}", server.address());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(server.run_until(stop.clone().cancelled_owned()));
+        Ok(Self {
+            url,
+            database: None,
+            client: reqwest::Client::builder().no_proxy().build().unwrap(),
+            stop,
+            running: Some(running),
+            folder: None,
+        })
     }
 
     /// Stops the server, and fails if it didn't stop as it should.

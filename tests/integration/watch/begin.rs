@@ -190,6 +190,7 @@ async fn across_a_restart(url: &str) {
     let mut watch = server.watch_after("node_type=effect", Some(&last_id)).await;
     let mut all = server.watch_after("", Some(&last_id)).await;
     let mut ends = server.watch_after("kind=deregistered&node_id=n0000", Some(&last_id)).await;
+    let mut of_id = server.watch_after("node_id_prefix=n0001", Some(&last_id)).await;
     let newest = revision(&server.register("last", EFFECT).await);
 
     let told = server.told_up_to(&mut all, newest).await;
@@ -206,7 +207,14 @@ async fn across_a_restart(url: &str) {
     }
     known.assert_same(&present);
     assert_eq!(ends.next().await.gist(), ("removed", "deregistered", "n0000"));
-    for watch in [all, watch, ends] {
+    // What the nodes were that changed before is not known; but an id is always the same.
+    assert_eq!(
+        gists(&of_id.take(2).await),
+        [("change", "registered", "n0001"), ("change", "updated", "n0001")]
+    );
+    let last = revision(&server.register("n0001", COMPUTE).await);
+    assert_eq!(of_id.next().await.id, Some(last));
+    for watch in [all, watch, ends, of_id] {
         drop(watch);
     }
     server.stop().await;

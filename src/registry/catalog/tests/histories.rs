@@ -68,7 +68,8 @@ enum News {
 /// The database, the replica beside it, and what is under way between them.
 struct World {
     catalog: &'static Catalog,
-    loading: Option<(Loading<'static>, Loaded, usize)>,
+    /// With how many signs it has, and which events.
+    loading: Option<(Loading<'static>, Loaded, usize, Revision)>,
     now: i64,
     table: BTreeMap<NodeKey, NodeRecord>,
     events: Vec<Event>,
@@ -142,7 +143,7 @@ impl World {
         const LONGEST_LOADING_MICROS: i64 = 4_000_000;
         self.now += 1_000_000;
         let late = self.now - LATEST_MICROS;
-        let begun = self.loading.as_ref().map(|(_, loaded, _)| loaded.horizon.at.unix_micros());
+        let begun = self.loading.as_ref().map(|(_, loaded, ..)| loaded.horizon.at.unix_micros());
         if begun.is_some_and(|begun| begun < self.now - LONGEST_LOADING_MICROS) {
             self.loaded();
         }
@@ -169,15 +170,16 @@ impl World {
         self.read = None;
         let mut loading = self.catalog.load();
         self.table.values().for_each(|record| loading.take(record.clone()));
-        self.loading = Some((loading, loaded(self.newest().get(), self.now), self.signs.len()));
+        let newest = self.newest();
+        self.loading = Some((loading, loaded(newest.get(), self.now), self.signs.len(), newest));
     }
 
     fn loaded(&mut self) {
-        if let Some((loading, loaded, signs_read)) = self.loading.take() {
+        if let Some((loading, loaded, signs_read, followed_to)) = self.loading.take() {
             let epoch = self.catalog.fleet().map_or(0, |fleet| fleet.epoch());
             loading.finish(&loaded).unwrap();
             assert_eq!(self.catalog.fleet().unwrap().epoch(), epoch + 1);
-            self.followed_to = loaded.position.revision;
+            self.followed_to = followed_to;
             self.signs_read = signs_read;
         }
     }
@@ -272,10 +274,22 @@ impl World {
     }
 
     fn follow_up(&mut self, most: usize) {
-        if self.catalog.fleet().is_none() || self.read.is_some() || self.loading.is_some() {
+        if let Some((mut loading, loaded, signs_read, after)) = self.loading.take() {
+            let (read, to) = self.read_on(after, signs_read, most);
+            loading.followed(&loaded, read);
+            self.loading = Some((loading, loaded, self.signs.len(), to));
             return;
         }
-        let after = self.followed_to;
+        if self.catalog.fleet().is_none() || self.read.is_some() {
+            return;
+        }
+        let (read, to) = self.read_on(self.followed_to, self.signs_read, most);
+        self.read = Some((self.now, read));
+        self.signs_read = self.signs.len();
+        self.followed_to = to;
+    }
+
+    fn read_on(&self, after: Revision, signs_read: usize, most: usize) -> (Followed, Revision) {
         let events: Vec<Event> =
             self.events.iter().filter(|event| event.revision > after).take(most).cloned().collect();
         let named: HashSet<&NodeKey> = events.iter().map(|event| &event.node_id).collect();
@@ -285,15 +299,13 @@ impl World {
         let read = Followed {
             records,
             snapshot: self.newest(),
-            signs: self.signs[self.signs_read..].to_vec(),
+            signs: self.signs[signs_read..].to_vec(),
             position: position(to.get()),
             horizon: Horizon::at(self.at()),
             lag: Duration::ZERO,
             events,
         };
-        self.read = Some((self.now, read));
-        self.signs_read = self.signs.len();
-        self.followed_to = to;
+        (read, to)
     }
 
     fn follow(&mut self) {

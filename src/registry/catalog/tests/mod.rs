@@ -3,9 +3,10 @@
 mod histories;
 mod queries;
 mod snapshots;
+mod waiting;
 
 use super::*;
-use crate::node::{DiscoveryQuery, JsonText, NodeRecord};
+use crate::node::{DiscoveryQuery, Horizon, JsonText, NodeRecord};
 use crate::store::{Loaded, Position};
 
 pub(super) const TTL: Ttl = Ttl::from_seconds(90);

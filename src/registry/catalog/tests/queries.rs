@@ -10,7 +10,9 @@ use proptest::sample::select;
 use super::*;
 use crate::node::containment::contains;
 use crate::node::fault::Path;
-use crate::node::{ColumnText, Faults, Filter, Json, JsonObject, Outage, PageLimit, ShownRecord, Status};
+use crate::node::{
+    ColumnText, Faults, Filter, Json, JsonObject, Outage, PageLimit, Shown, ShownRecord, Status,
+};
 use crate::store::page::{Room, rendered_bytes};
 
 const IDS: [&str; 10] = ["a", "B", "é", "ab", "a\u{10FFFF}", "🦀", "", "z/", "%", "a\u{D7FF}"];
@@ -154,8 +156,8 @@ fn is_wanted(query: &DiscoveryQuery, record: &NodeRecord, horizon: &Horizon) -> 
         && has(&record.metadata, &query.metadata)
 }
 
-fn ids(nodes: &[Arc<Node>]) -> Vec<&str> {
-    nodes.iter().map(|node| node.id().as_str()).collect()
+fn ids(nodes: &[Shown]) -> Vec<&str> {
+    nodes.iter().map(|node| node.record.node_id().as_str()).collect()
 }
 
 /// The same page, from all records one by one.
@@ -231,7 +233,7 @@ proptest! {
                     let holds = Conditions::of(query).hold(node);
                     let any_status = DiscoveryQuery { status: vec![], ..query.clone() };
                     prop_assert_eq!(holds, is_wanted(&any_status, record, &horizon));
-                    let matches = holds && fleet.has_status(query, node);
+                    let matches = holds && Conditions::of(query).hold_of_status(fleet.show(node).moment.status);
                     prop_assert_eq!(matches, is_wanted(query, record, &horizon));
                 }
             }
@@ -288,7 +290,42 @@ fn a_page_ends_where_the_stores_end_it() {
         if !found.more {
             break;
         }
-        query.after = found.nodes.last().map(|node| node.id().clone());
+        query.after = found.nodes.last().map(|node| node.record.node_id().clone());
     }
     assert_eq!(pages, [2, 1, 1, 1, 1, 1]);
+}
+
+#[test]
+fn a_node_is_shown_as_it_was_judged() {
+    let catalog = Catalog::new(TTL);
+    let mut loading = catalog.load();
+    let seen_long_ago = Some(Timestamp::from_unix_micros(0));
+    loading.take(NodeRecord { last_heartbeat: seen_long_ago, ..record("n", 0) });
+    loading.finish(&loaded(0, 1_000_000_000)).unwrap();
+    let stale = DiscoveryQuery { status: vec![Status::Stale], ..DiscoveryQuery::default() };
+    let fleet = catalog.fleet().unwrap();
+    let found = fleet.discover(&stale);
+    // Between the look and the answer.
+    catalog.beaten(&[(NodeKey::new("n").unwrap(), Timestamp::from_unix_micros(999_000_000))]);
+    assert_eq!(found.nodes[0].moment.status, Status::Stale);
+    assert_eq!(found.nodes[0].moment.last_heartbeat, seen_long_ago);
+    assert!(fleet.discover(&stale).nodes.is_empty(), "all fleets share the signs of life");
+}
+
+#[test]
+fn to_read_large_columns_takes_long() {
+    // An element with two members: only the column itself says whether they are of one.
+    let wanted = Some(object(r#"{"a":[{"b":1,"c":2}]}"#));
+    let query = DiscoveryQuery { metadata: wanted, ..DiscoveryQuery::default() };
+    for (bytes, is_quick) in [(100, true), (64_000, false)] {
+        let mut fleet = Fleet::empty(TTL, 1);
+        for n in 0..10 {
+            let metadata = format!(r#"{{"a":[{{"b":1}},{{"c":2}}],"d":"{}"}}"#, "x".repeat(bytes));
+            fleet.put(NodeRecord {
+                metadata: JsonText::from_database(&metadata),
+                ..record(&format!("n{n}"), 0)
+            });
+        }
+        assert_eq!(fleet.discover_within(&query, 20_000).is_some(), is_quick, "{bytes} bytes each");
+    }
 }

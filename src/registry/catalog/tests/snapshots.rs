@@ -56,10 +56,11 @@ fn readers_see_a_batch_as_a_whole_or_not_at_all() {
                 assert_eq!(found.nodes.len(), ids.len());
                 for node in found.nodes {
                     assert_eq!(
-                        node.column(crate::node::JsonColumn::Metadata),
+                        node.record.column(crate::node::JsonColumn::Metadata),
                         Some(&*format!(r#"{{"round":{round}}}"#))
                     );
-                    assert!(Arc::ptr_eq(fleet.get(node.id()).unwrap(), &node));
+                    let known = fleet.show(fleet.get(node.record.node_id()).unwrap());
+                    assert!(Arc::ptr_eq(&known.record, &node.record));
                 }
             }
             let before_last = Revision::new(fleet.revision().get() - a_round).unwrap();
