@@ -3,6 +3,7 @@
 mod recorded;
 mod sessions;
 mod signs;
+mod silence;
 
 use onex_registry::node::Faults;
 use onex_registry::node::fault::Path;

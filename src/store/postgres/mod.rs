@@ -8,6 +8,7 @@ mod decode;
 mod events;
 mod follow;
 mod health;
+mod pool;
 mod preflight;
 mod read;
 mod retention;
@@ -22,11 +23,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
-
 use tokio::sync::Semaphore;
 
+use self::pool::Pool;
 use self::sessions::Sessions;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::{
@@ -48,7 +49,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A [`Store`] in PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
-    pool: PgPool,
+    pool: Pool,
     /// The turns of writes that wait for a row which another transaction holds, see [`write`]. Each keeps a connection
     /// meanwhile, and there are fewer turns than connections, so that nobody else is left without.
     turns: Arc<Semaphore>,
@@ -79,7 +80,7 @@ impl PostgresStore {
             .connect_lazy_with(options);
         let turns = usize::try_from(max_connections / 2).unwrap_or(1).max(1);
         let replica = uuid::Uuid::new_v4().to_string().into();
-        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl, replica, sessions })
+        Ok(Self { pool: Pool::new(pool), turns: Arc::new(Semaphore::new(turns)), ttl, replica, sessions })
     }
 
     /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.
@@ -245,9 +246,7 @@ impl Store for PostgresStore {
     }
 
     fn connections(&self) -> Connections {
-        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
-        let max = self.pool.options().get_max_connections();
-        Connections { idle, in_use: self.pool.size().saturating_sub(idle), max }
+        self.pool.connections()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -1,10 +1,11 @@
 //! Reading from PostgreSQL.
 
-use sqlx::postgres::{PgConnection, PgPool};
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
 
 use super::begin;
 use super::decode::{self, PgTimestamp};
+use super::pool::{Pool, Transaction};
 use super::status::{status_sql, ttl_sql};
 use crate::node::{ColumnText, DiscoveryQuery, Filter, Horizon, NodeKey, NodeRecord, Status, Ttl};
 use crate::store::{Page, PageBuilder, Seen};
@@ -76,7 +77,7 @@ WITH RECURSIVE version AS (
 SELECT node_version FROM version WHERE node_version IS NOT NULL
 ";
 
-pub(super) async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub(super) async fn ping(pool: &Pool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin_with(begin::READ).await?;
     sqlx::query("SELECT 1 FROM node_registrations, node_events LIMIT 1")
         .persistent(false)
@@ -86,7 +87,7 @@ pub(super) async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
 }
 
 pub(super) async fn get(
-    pool: &PgPool,
+    pool: &Pool,
     id: &NodeKey,
     server_ttl: Ttl,
 ) -> Result<Seen<Option<NodeRecord>>, sqlx::Error> {
@@ -102,7 +103,7 @@ pub(super) async fn get(
 }
 
 pub(super) async fn discover(
-    pool: &PgPool,
+    pool: &Pool,
     query: &DiscoveryQuery,
     server_ttl: Ttl,
 ) -> Result<Seen<Page>, sqlx::Error> {
@@ -117,7 +118,7 @@ pub(super) async fn discover(
 }
 
 async fn page(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     query: &DiscoveryQuery,
     server_ttl: Ttl,
     horizon: &Horizon,

@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::postgres::PgPool;
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::Row as _;
 
 use super::batch::Patience;
 use crate::node::Revision;
+use crate::store::postgres::pool::{Pool, Transaction};
 use crate::store::postgres::{begin, decode};
 
 const LOCK_FREE: &str = r#"
@@ -31,9 +31,9 @@ SELECT n.node_id,
   FROM node_registrations n WHERE n.node_id = ANY ($1)";
 
 pub(in crate::store::postgres) async fn begin(
-    pool: &PgPool,
+    pool: &Pool,
     patience: Patience,
-) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+) -> Result<Transaction, sqlx::Error> {
     let statement = match patience {
         Patience::Hasty => begin::WRITE_HASTILY,
         Patience::None | Patience::Some => begin::WRITE,
@@ -43,7 +43,7 @@ pub(in crate::store::postgres) async fn begin(
 
 /// Locks rows to update them: those that exist, and without patience only those that nobody else holds.
 pub(in crate::store::postgres) async fn to_update(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     ids: &[&str],
     patience: Patience,
 ) -> Result<HashSet<String>, sqlx::Error> {
@@ -52,7 +52,7 @@ pub(in crate::store::postgres) async fn to_update(
 
 /// The same to delete them.
 pub(in crate::store::postgres) async fn to_delete(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     ids: &[&str],
     patience: Patience,
 ) -> Result<HashSet<String>, sqlx::Error> {
@@ -60,7 +60,7 @@ pub(in crate::store::postgres) async fn to_delete(
 }
 
 async fn locked(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     statement: &'static str,
     ids: &[&str],
 ) -> Result<HashSet<String>, sqlx::Error> {
@@ -75,7 +75,7 @@ async fn locked(
 
 /// The revisions of those of the rows that exist.
 pub(in crate::store::postgres) async fn revisions(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     ids: &[&str],
 ) -> Result<HashMap<String, Revision>, sqlx::Error> {
     let rows = sqlx::query(REVISIONS).persistent(false).bind(ids).fetch_all(&mut **tx).await?;

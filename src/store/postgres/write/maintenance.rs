@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::Row as _;
 
 use super::batch::{Batch, Committed, Patience, Step, Undone, run};
 use super::events::{Events, record};
 use super::lock::{self, begin};
 use super::swallowed;
 use crate::node::{EventKind, Reason, Ttl};
+use crate::store::postgres::pool::Transaction;
 use crate::store::postgres::{PostgresStore, decode};
 use crate::store::{IfHeld, Maintained, MaintenanceWrite, StoreError, Written};
 
@@ -115,7 +116,7 @@ fn changes(write: &MaintenanceWrite, present: &HashMap<String, Maintained>) -> b
 }
 
 async fn present(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     ids: &[&str],
     server_ttl: Ttl,
 ) -> Result<HashMap<String, Maintained>, sqlx::Error> {
@@ -129,7 +130,7 @@ async fn present(
 
 /// The reasons as they are stored now. What is missing, a trigger of the user's own has swallowed.
 async fn set(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     writes: &[&MaintenanceWrite],
 ) -> Result<HashMap<String, Option<String>>, sqlx::Error> {
     if writes.is_empty() {
