@@ -111,5 +111,5 @@ pub(in crate::store::postgres) async fn lock_revisions(tx: &mut Transaction) -> 
 fn stalled(error: sqlx::Error) -> Undone {
     // lock_not_available
     let timed_out = error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03"));
-    if timed_out { Undone::Stalled } else { Undone::Failed(error) }
+    if timed_out { Undone::Stalled } else { error.into() }
 }
