@@ -12,6 +12,7 @@ mod pool;
 mod preflight;
 mod read;
 mod retention;
+mod revision;
 mod sessions;
 mod status;
 mod summary;

@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnection;
 use super::begin;
 use super::decode::{self, PgTimestamp};
 use super::pool::{Pool, Transaction};
+use super::revision::revision_sql;
 use super::status::{status_sql, ttl_sql};
 use crate::node::{ColumnText, DiscoveryQuery, Filter, Horizon, NodeKey, NodeRecord, Status, Ttl};
 use crate::store::{Page, PageBuilder, Seen};
@@ -15,18 +16,20 @@ const CHUNK: usize = 100;
 
 /// One statement is one snapshot: since revisions grow in commit order, all changes up to the newest revision in it
 /// are in it too.
-const GET: &str = r"
+const GET: &str = concat!(
+    "
 SELECT GREATEST(newest.revision, s.pruned_through, 0) AS horizon, statement_timestamp() AS at,
        s.served_until, s.outage_began, s.outage_ended, n.node_id IS NOT NULL AS found,
        n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints::text, n.metadata::text,
        n.health_endpoint, n.last_heartbeat, n.registered_at, n.updated_at, n.ttl_seconds, n.maintenance,
-       COALESCE((SELECT e.revision FROM node_events e
-                  WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
-                  ORDER BY e.revision DESC LIMIT 1), 0) AS revision
+       ",
+    revision_sql!(),
+    " AS revision
   FROM (SELECT max(revision) AS revision FROM node_events) newest
   LEFT JOIN (SELECT * FROM onex_registry_state LIMIT 1) s ON TRUE
   LEFT JOIN node_registrations n ON n.node_id = $1
-";
+"
+);
 
 /// The newest events may have been deleted, but not without a trace.
 pub(super) const HORIZON: &str = "
@@ -44,9 +47,9 @@ pub const DISCOVER: &str = concat!(
     r#"
 SELECT n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints::text, n.metadata::text,
        n.health_endpoint, n.last_heartbeat, n.registered_at, n.updated_at, n.ttl_seconds, n.maintenance,
-       COALESCE((SELECT e.revision FROM node_events e
-                  WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
-                  ORDER BY e.revision DESC LIMIT 1), 0) AS revision
+       "#,
+    revision_sql!(),
+    r#" AS revision
   FROM node_registrations n
  WHERE ($1::text IS NULL OR n.node_type = $1)
    AND ($2::text[] IS NULL OR n.node_type = ANY ($2))

@@ -7,6 +7,7 @@ use sqlx::Row as _;
 use super::batch::Patience;
 use crate::node::Revision;
 use crate::store::postgres::pool::{Pool, Transaction};
+use crate::store::postgres::revision::revision_sql;
 use crate::store::postgres::{begin, decode};
 
 const LOCK_FREE: &str = r#"
@@ -23,12 +24,14 @@ SELECT node_id FROM node_registrations WHERE node_id = ANY ($1)
  ORDER BY node_id COLLATE "C" FOR UPDATE"#;
 
 /// In a statement after the one that locked the rows, so that it sees what the lock waited for.
-const REVISIONS: &str = "
+const REVISIONS: &str = concat!(
+    "
 SELECT n.node_id,
-       COALESCE((SELECT e.revision FROM node_events e
-                  WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
-                  ORDER BY e.revision DESC LIMIT 1), 0) AS revision
-  FROM node_registrations n WHERE n.node_id = ANY ($1)";
+       ",
+    revision_sql!(),
+    " AS revision
+  FROM node_registrations n WHERE n.node_id = ANY ($1)"
+);
 
 pub(in crate::store::postgres) async fn begin(
     pool: &Pool,
