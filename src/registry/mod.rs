@@ -1,7 +1,8 @@
 //! What the server does: [`Registry`] is the one face that handlers call.
 //!
-//! Reads (`reads`) come from the `catalog` or the store, writes (`writes`) go through the `writer`; the life of the fleet is looked after beside them (`health`, with the
-//! `prober`).
+//! Reads (`reads`) come from the `catalog` or the store, writes (`writes`) go through the `writer`. The `follower` keeps
+//! the catalog equal to the table, and `watching` tells those who wait for changes. Beside them the life of the fleet is
+//! looked after (`health`, with the `prober`).
 
 pub mod catalog;
 mod follower;

@@ -26,6 +26,7 @@ mod reply;
 mod slot;
 mod work;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -171,6 +172,7 @@ impl Writer {
     /// Takes no more, and waits for what waits and what is under way.
     pub(super) async fn close(&self) {
         self.lock().closed = true;
+        // What was taken has been spawned, or is spawned by a batch that is under way.
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -216,34 +218,36 @@ impl Writer {
         for (id, work) in works {
             state.queue.push(id, work, now);
         }
-        self.go_on(state, now, None).into_iter().for_each(|batch| self.spawn(batch));
+        while let Some(batch) = start(&mut state, now) {
+            self.spawn(batch);
+        }
+        self.go_on(state, None);
         Ok(())
     }
 
+    /// Under the lock, under which it was seen that the writer isn't closed: whoever closes it waits for the batch.
     fn spawn(self: &Arc<Self>, batch: Batch<Work>) {
         let writer = Arc::clone(self);
         self.tasks.spawn(async move {
             let mut next = Some(batch);
             while let Some(batch) = next {
                 let ended = writer.execute(batch).await;
-                let mut batches = writer.end(ended).into_iter();
-                next = batches.next();
-                batches.for_each(|batch| writer.spawn(batch));
+                next = writer.end(ended);
             }
         });
     }
 
-    /// What becomes of the ids of a batch, and the batches that can begin now.
-    fn end(&self, ended: Ended) -> Vec<Batch<Work>> {
+    /// What becomes of the ids of a batch. The first batch that can begin now is returned, the others begin.
+    fn end(self: &Arc<Self>, ended: Ended) -> Option<Batch<Work>> {
         let Ended { slot, began, ids, away } = ended;
         let now = Instant::now();
         let mut state = self.lock();
-        state.queue.ended(slot);
+        guarded(|| state.queue.ended(slot));
         if away.is_some() && now.duration_since(began) >= LONG_AWAY {
-            state.queue.drop_older(slot.lane, began, Dropped::Away);
+            guarded(|| state.queue.drop_older(slot.lane, began, Dropped::Away));
         }
         for (id, fate) in ids {
-            match fate {
+            guarded(|| match fate {
                 Fate::Free => state.queue.release(id),
                 Fate::Contended => {
                     // Nobody waits for a row as often as there are writes for it.
@@ -251,9 +255,14 @@ impl Writer {
                     state.queue.release(id);
                 }
                 Fate::Held(work) => state.queue.put_aside(id, work, now),
-            }
+            });
         }
-        self.go_on(state, now, away)
+        let next = start(&mut state, now);
+        while let Some(batch) = start(&mut state, now) {
+            self.spawn(batch);
+        }
+        guarded(|| self.go_on(state, away));
+        next
     }
 
     /// Answers what has waited for too long.
@@ -266,17 +275,8 @@ impl Writer {
         self.refuse(dropped, None);
     }
 
-    /// The batches that can begin now. What has been dropped from the queue is answered.
-    fn go_on(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        now: Instant,
-        away: Option<RegistryError>,
-    ) -> Vec<Batch<Work>> {
-        let mut batches = Vec::new();
-        while let Some(batch) = state.queue.start(now) {
-            batches.push(batch);
-        }
+    /// All batches that can begin have begun. What has been dropped from the queue is answered.
+    fn go_on(&self, mut state: MutexGuard<'_, State>, away: Option<RegistryError>) {
         for lane in [Lane::Writes, Lane::Heartbeats] {
             if state.overflowed[lane as usize] && state.queue.is_half_empty(lane) {
                 state.overflowed[lane as usize] = false;
@@ -285,7 +285,6 @@ impl Writer {
         let dropped = state.queue.take_dropped();
         drop(state);
         self.refuse(dropped, away);
-        batches
     }
 
     fn refuse(&self, dropped: Vec<(Work, Dropped)>, away: Option<RegistryError>) {
@@ -313,3 +312,21 @@ impl Writer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The next batch that can begin.
+fn start(state: &mut State, now: Instant) -> Option<Batch<Work>> {
+    let mut next = None;
+    guarded(|| next = state.queue.start(now));
+    next
+}
+
+/// Keeps a panic from what is to be done besides: batches that are not under way any more must not be taken for it, or
+/// their lane would stand still for ever.
+fn guarded(step: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(step)).is_err() {
+        tracing::error!("a panic: what waits for an id may wait in vain");
+    }
+}
+
+#[cfg(test)]
+mod tests;
