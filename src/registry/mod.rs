@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::catalog::Catalog;
-use self::follower::{Follower, FollowerParts};
+use self::follower::{Follower, FollowerParts, Suspicion};
 use self::health::{Health, HealthSettings, Standing};
 use self::measure::LastCount;
 use self::prober::ProberError;
@@ -75,12 +75,14 @@ impl Registry {
     pub fn start(parts: Parts) -> Result<Self, ProberError> {
         let ttl = parts.ttl.into();
         let catalog = Arc::new(Catalog::new(ttl));
+        let (suspicions, suspected) = Suspicion::channel();
         let writer = Writer::new(writer::Parts {
             store: Arc::clone(&parts.store),
             catalog: Arc::clone(&catalog),
             metrics: Arc::clone(&parts.metrics),
             ttl,
             slow: parts.slow,
+            suspicions,
         });
         let replica = ReplicaId::random();
         let health =
@@ -92,6 +94,7 @@ impl Registry {
             replica,
             standing: health.follow(),
             compare_every: parts.compare_every,
+            suspected,
         });
         Ok(Self {
             store: parts.store,

@@ -6,7 +6,7 @@
 //! side way for items whose rows other transactions hold. At most two batches are under way in each.
 //!
 //! A batch ends in this order: the catalog has it, then each caller is answered, so a write that is acknowledged is seen
-//! by the next read on this replica.
+//! by the next read on this replica. Where the catalog lacks what the write left as it was, `acquaint` sees to that.
 //!
 //! What is bounded, and what happens then:
 //! - How much waits ([`slot::Limits`]). A request that doesn't fit is refused as a whole, at once: [`RegistryError::Busy`].
@@ -17,6 +17,7 @@
 //!
 //! Nothing is written twice on our own account: an item that comes back from the store to be tried again had no effect.
 
+mod acquaint;
 mod batch;
 mod count;
 mod kinds;
@@ -30,6 +31,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use self::batch::{Ended, Fate};
@@ -38,6 +40,7 @@ use self::reply::Reply;
 use self::slot::{Lane, Limits};
 use self::work::Work;
 use super::catalog::Catalog;
+use super::follower::Suspicion;
 use super::{Registered, RegistryError, SignOfLife, report};
 use crate::metrics::{HeartbeatSource, Metrics, QueueLengths};
 use crate::node::{NodeKey, Shown, Ttl};
@@ -55,6 +58,8 @@ pub(super) struct Parts {
     pub(super) ttl: Ttl,
     /// Calls that take longer are warned of.
     pub(super) slow: Duration,
+    /// Where it is told of nodes that the catalog may have missed.
+    pub(super) suspicions: mpsc::Sender<Suspicion>,
 }
 
 /// Writes in batches.
@@ -64,9 +69,11 @@ pub(super) struct Writer {
     metrics: Arc<Metrics>,
     ttl: Ttl,
     slow: Duration,
+    suspicions: mpsc::Sender<Suspicion>,
     /// A lock to put into the queue and to take a batch out of it, never held over an await.
     state: Mutex<State>,
-    /// The batches under way. Owned here, and waited for in [`Writer::close`].
+    /// The batches under way, and the callers who wait for what they wrote to be known here. Owned here, and waited for
+    /// in [`Writer::close`].
     tasks: TaskTracker,
 }
 
@@ -80,7 +87,7 @@ struct State {
 
 impl Writer {
     pub(super) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, catalog, metrics, ttl, slow } = parts;
+        let Parts { store, catalog, metrics, ttl, slow, suspicions } = parts;
         let queue = Queue::new(Limits::default());
         Arc::new(Self {
             store,
@@ -88,6 +95,7 @@ impl Writer {
             metrics,
             ttl,
             slow,
+            suspicions,
             state: Mutex::new(State { queue, closed: false, overflowed: Default::default() }),
             tasks: TaskTracker::new(),
         })

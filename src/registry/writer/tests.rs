@@ -20,6 +20,7 @@ async fn writer() -> (Arc<Writer>, TempDir) {
         metrics: Arc::new(Metrics::new().unwrap()),
         ttl,
         slow: Duration::from_secs(60),
+        suspicions: mpsc::channel(1).0,
     });
     (writer, folder)
 }
