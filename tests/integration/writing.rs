@@ -1,5 +1,6 @@
 //! What the PostgreSQL store tells of its own batches, to those who keep up with the table.
 
+mod alone;
 mod failing;
 mod recorded;
 mod sessions;
