@@ -3,16 +3,17 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, TestServer, node, sql};
+use crate::harness::{Backend, TestServer, ids_of, node, sql};
 
 /// Table and catalog are not compared while this runs, unless there is a reason.
 const NEVER: &str = "--compare-interval=1h";
 
-/// What the next reads show.
+/// What the next reads show: each is asked for once.
 async fn read(server: &TestServer, id: &str) -> Value {
-    let answer = server.get(&node(id)).await;
+    let page = server.get_once("/v1/nodes?limit=1000").await.json();
+    let answer = server.get_once(&node(id)).await;
     assert_eq!(answer.status, 200, "{id}: {}", answer.text);
-    assert!(server.ids("limit=1000").await.iter().any(|listed| listed == id), "{id}");
+    assert!(ids_of(&page).iter().any(|listed| listed == id), "{id}: {page}");
     answer.json()
 }
 

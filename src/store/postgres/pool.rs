@@ -80,7 +80,7 @@ impl Drop for Lent {
         let Some(mut connection) = self.connection.take() else { return };
         // Who closes the pool waits for these tasks.
         if self.in_transaction {
-            // By sqlx's way it would go back if it is dropped before it has.
+            // When the time is up before it has gone back, it is dropped. By sqlx's way it would go back then.
             connection.close_on_drop();
             tokio::spawn(tokio::time::timeout(RETURN_TIMEOUT, async move {
                 match raw_sql("ROLLBACK").execute(&mut *connection).await {
