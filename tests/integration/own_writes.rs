@@ -48,15 +48,12 @@ async fn a_node_that_another_writer_registered_a_moment_ago() {
 
 /// Statements that leave no event.
 async fn unseen(server: &TestServer, statements: &str) {
-    match &server.database {
-        Some(database) => {
-            let statements = format!("SET session_replication_role = replica; {statements}");
-            sql::run(&mut database.connect().await, statements).await;
-        }
-        None => {
-            let statements = sqlx::AssertSqlSafe(statements.to_owned());
-            sqlx::raw_sql(statements).execute(&mut server.open_sqlite().await).await.unwrap();
-        }
+    if let Some(database) = &server.database {
+        let statements = format!("SET session_replication_role = replica; {statements}");
+        sql::run(&mut database.connect().await, statements).await;
+    } else {
+        let statements = sqlx::AssertSqlSafe(statements.to_owned());
+        sqlx::raw_sql(statements).execute(&mut server.open_sqlite().await).await.unwrap();
     }
 }
 

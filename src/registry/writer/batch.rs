@@ -123,7 +123,11 @@ impl Writer {
                 reply.send(answer);
             }
         }
-        self.once_known(unknown, move || later.into_iter().for_each(|(reply, answer)| reply.send(answer)));
+        self.once_known(unknown, move || {
+            for (reply, answer) in later {
+                reply.send(answer);
+            }
+        });
         fates
     }
 
@@ -169,7 +173,9 @@ impl Writer {
             }
         }
         self.once_known(unknown, move || {
-            later.into_iter().for_each(|(callers, answer)| callers.tell(&answer));
+            for (callers, answer) in later {
+                callers.tell(&answer);
+            }
         });
         fates
     }

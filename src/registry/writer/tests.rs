@@ -19,7 +19,7 @@ async fn writer() -> (Arc<Writer>, TempDir) {
         catalog: Arc::new(Catalog::new(ttl)),
         metrics: Arc::new(Metrics::new().unwrap()),
         ttl,
-        slow: Duration::from_secs(60),
+        slow: Duration::from_mins(1),
         suspicions: mpsc::channel(1).0,
     });
     (writer, folder)
