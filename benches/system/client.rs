@@ -12,6 +12,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 /// A request, with a host as HTTP/1.1 wants it.
 pub(crate) fn request(method: Method, target: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
@@ -27,7 +28,10 @@ pub(crate) fn request(method: Method, target: &str, body: impl Into<Bytes>) -> R
 
 /// One connection, kept for all requests.
 pub(crate) struct Connection {
+    address: SocketAddr,
     sender: SendRequest<Full<Bytes>>,
+    /// Ends with the sender, or because of what it tells of.
+    ended: JoinHandle<hyper::Result<()>>,
 }
 
 impl Connection {
@@ -35,14 +39,20 @@ impl Connection {
         let stream = TcpStream::connect(address).await.context("the server takes no connection")?;
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-        // Ends with the sender. What goes wrong on it, the next request says.
-        tokio::spawn(connection);
-        Ok(Self { sender })
+        Ok(Self { address, sender, ended: tokio::spawn(connection) })
     }
 
     /// The head of the answer; the body is still to be read.
     pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
-        self.sender.ready().await?;
+        if self.sender.ready().await.is_err() {
+            // Servers close connections that nobody uses for long, as after a pause of the machine. Nothing was sent.
+            let next = Self::open(self.address).await?;
+            let ended = std::mem::replace(self, next).ended.await?;
+            eprintln!(
+                "{}: a connection was closed before a request, and is made anew ({ended:?})",
+                self.address
+            );
+        }
         Ok(self.sender.send_request(request).await?)
     }
 

@@ -1,7 +1,8 @@
 //! What the server does: [`Registry`] is the one face that handlers call.
 //!
-//! Reads (`reads`) come from the `catalog` or the store, writes (`writes`) go through the `writer`; the life of the fleet is looked after beside them (`health`, with the
-//! `prober`).
+//! Reads (`reads`) come from the `catalog` or the store, writes (`writes`) go through the `writer`. The `follower` keeps
+//! the catalog equal to the table, and `watching` tells those who wait for changes. Beside them the life of the fleet is
+//! looked after (`health`, with the `prober`).
 
 pub mod catalog;
 mod follower;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use self::catalog::Catalog;
-use self::follower::{Follower, FollowerParts};
+use self::follower::{Follower, FollowerParts, Suspicion};
 use self::health::{Health, HealthSettings, Standing};
 use self::measure::LastCount;
 use self::prober::ProberError;
@@ -78,12 +79,14 @@ impl Registry {
     pub fn start(parts: Parts) -> Result<Self, ProberError> {
         let ttl = parts.ttl.into();
         let catalog = Arc::new(Catalog::new(ttl));
+        let (suspicions, suspected) = Suspicion::channel();
         let writer = Writer::new(writer::Parts {
             store: Arc::clone(&parts.store),
             catalog: Arc::clone(&catalog),
             metrics: Arc::clone(&parts.metrics),
             ttl,
             slow: parts.slow,
+            suspicions,
         });
         let replica = ReplicaId::random();
         let health =
@@ -95,6 +98,7 @@ impl Registry {
             replica,
             standing: health.follow(),
             compare_every: parts.compare_every,
+            suspected,
         });
         Ok(Self {
             store: parts.store,

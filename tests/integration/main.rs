@@ -30,6 +30,7 @@ mod metrics;
 mod migrations;
 mod nodes;
 mod openapi;
+mod own_writes;
 mod paging;
 mod plain_sql;
 mod plans;

@@ -1,8 +1,11 @@
 //! What the PostgreSQL store tells of its own batches, to those who keep up with the table.
 
+mod alone;
+mod failing;
 mod recorded;
 mod sessions;
 mod signs;
+mod silence;
 
 use onex_registry::node::Faults;
 use onex_registry::node::fault::Path;

@@ -67,15 +67,19 @@ impl<'a> Applying<'a> {
     }
 
     /// See [`super::Catalog::written`].
-    pub(super) fn written(mut self, recorded: &[Recorded], outcomes: Vec<Outcome>) {
+    pub(super) fn written(mut self, recorded: &[Recorded], outcomes: Vec<Outcome>) -> Vec<NodeKey> {
         let known = self.fleet.revision;
+        let mut unknown = Vec::new();
         for outcome in outcomes {
             match outcome {
                 Outcome::Present(record, shown) => {
                     // What isn't there, and is not newer than all that we know, was removed since.
                     let may_be_new = record.revision > known
                         && self.newest_removal(&record.node_id) < Some(record.revision);
-                    self.present(record, Some(shown), may_be_new);
+                    let id = record.node_id.clone();
+                    if !self.present(record, Some(shown), may_be_new) {
+                        unknown.push(id);
+                    }
                 }
                 Outcome::Gone(id, revision) => self.gone(&id, revision),
             }
@@ -90,6 +94,7 @@ impl<'a> Applying<'a> {
         }
         self.catch_up();
         self.ahead.come_true(self.fleet);
+        unknown
     }
 
     /// See [`super::Catalog::followed`].
@@ -128,20 +133,29 @@ impl<'a> Applying<'a> {
         self.ahead.forget_early();
     }
 
-    /// A node as somebody has read it, and its JSON if it is at hand.
-    fn present(&mut self, mut record: NodeRecord, shown: Option<Arc<ShownRecord>>, may_be_new: bool) {
+    /// A node as somebody has read it, and its JSON if it is at hand. Returns whether it is there so now, or as something
+    /// newer.
+    fn present(&mut self, mut record: NodeRecord, shown: Option<Arc<ShownRecord>>, may_be_new: bool) -> bool {
         let present = self.fleet.get(&record.node_id).cloned();
         match &present {
-            None if !may_be_new => return self.touch(&record.node_id, present),
-            Some(node) if node.revision() > record.revision => return self.touch(&record.node_id, present),
+            None if !may_be_new => {
+                self.touch(&record.node_id, present);
+                return false;
+            }
+            Some(node) if node.revision() > record.revision => {
+                self.touch(&record.node_id, present);
+                return true;
+            }
             Some(node) if node.revision() == record.revision => {
+                let is_same = shown.is_none_or(|shown| node.is_shown_as(&shown));
                 if node.registered_at() == record.registered_at {
                     node.renewed(record.updated_at);
                     if let Some(at) = record.last_heartbeat {
                         node.seen_alive(at);
                     }
                 }
-                return self.touch(&record.node_id, present);
+                self.touch(&record.node_id, present);
+                return is_same;
             }
             Some(node) => {
                 let late = self.late();
@@ -161,6 +175,7 @@ impl<'a> Applying<'a> {
             Some(shown) => self.fleet.put_shown(&record, shown),
             None => self.fleet.put(record),
         };
+        true
     }
 
     /// A node that was removed, at the latest by the change with this number.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Catalog;
 use super::apply::Applying;
-use crate::node::{NodeKey, NodeRecord};
+use crate::node::{NodeKey, NodeRecord, Revision};
 use crate::store::Seen;
 
 impl Catalog {
@@ -14,10 +14,26 @@ impl Catalog {
         self.change(&mut self.write(), |applying| applying.corrected(snapshot, records, gone));
     }
 
-    /// Whether a batch of ours waits for changes that others made before it, and that are not known yet.
+    /// Whether a batch of ours, or somebody else, waits for changes that others made, and that are not known yet.
     #[must_use]
     pub fn has_gap(&self) -> bool {
-        self.write().ahead.has_gap()
+        let writer = self.write();
+        writer.ahead.has_gap() || self.fleet().is_some_and(|fleet| fleet.revision() < writer.wanted)
+    }
+
+    /// Has the changes up to a revision read now, and not when it is time, and waits for them. In vain while the
+    /// database can't be read.
+    pub async fn reaches(&self, revision: Revision) {
+        let mut known = self.revision();
+        let is_there = |known: &Option<Revision>| known.is_some_and(|known| known >= revision);
+        if !is_there(&known.borrow_and_update()) {
+            let mut writer = self.write();
+            writer.wanted = writer.wanted.max(revision);
+            drop(writer);
+            self.gap.notify_one();
+        }
+        // The sender is ours.
+        drop(known.wait_for(is_there).await);
     }
 
     /// Waits until there is such a gap.

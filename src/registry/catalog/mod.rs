@@ -45,7 +45,7 @@ pub struct Catalog {
     /// Who makes the next fleet holds this while doing so. Not an async lock: it is held for the time of a computation,
     /// some microseconds for each node that changes.
     writer: Mutex<Writer>,
-    /// Given whenever there is a gap between the fleet's revision and a batch of ours.
+    /// Given whenever there is a gap between the fleet's revision and a batch of ours, or one that somebody waits for.
     gap: Notify,
     /// The revision of `current`, for those that wait for it.
     revision: watch::Sender<Option<Revision>>,
@@ -59,6 +59,8 @@ struct Writer {
     meanwhile: Option<Meanwhile>,
     /// How many loadings have begun.
     loadings: u64,
+    /// Somebody waits for the changes up to this one.
+    wanted: Revision,
 }
 
 impl Catalog {
@@ -104,33 +106,41 @@ impl Catalog {
 
     /// Takes what a batch of ours has done. It can be read when this returns, before all changes that others made
     /// before it are known; the revision goes on as soon as they are.
-    pub fn written(&self, recorded: &[Recorded], outcomes: Vec<Outcome>) {
+    ///
+    /// Returns those that are not there as they were written: what was written changed nothing, and what there was, is
+    /// not known here. Others have changed it a moment ago, or no event tells of it.
+    pub fn written(&self, recorded: &[Recorded], outcomes: Vec<Outcome>) -> Vec<NodeKey> {
         let mut writer = self.write();
         if let Some(meanwhile) = &mut writer.meanwhile {
             meanwhile.written(recorded, &outcomes);
         }
-        self.change(&mut writer, |applying| applying.written(recorded, outcomes));
+        let mut unknown = Vec::new();
+        self.change(&mut writer, |applying| unknown = applying.written(recorded, outcomes));
         if writer.ahead.has_gap() {
             self.gap.notify_one();
         }
+        unknown
     }
 
-    /// Takes signs of life that we have noted.
-    pub fn beaten(&self, beats: &[(NodeKey, Timestamp)]) {
+    /// Takes signs of life that we have noted. Returns the nodes that are not known here.
+    pub fn beaten(&self, beats: &[(NodeKey, Timestamp)]) -> Vec<NodeKey> {
         let mut writer = self.write();
         if let Some(meanwhile) = &mut writer.meanwhile {
             meanwhile.beaten(beats);
         }
         // All fleets share the signs of life of a node, so no other one is made. It can't become an old one meanwhile:
         // that takes the lock.
+        let mut unknown = Vec::new();
         let current = self.current.load();
         if let Some(fleet) = &*current {
             for (id, at) in beats {
                 if !fleet.seen_alive(id, *at) {
                     writer.ahead.early(id, *at);
+                    unknown.push(id.clone());
                 }
             }
         }
+        unknown
     }
 
     /// Begins to take the whole table. What is written meanwhile is not forgotten, and what was there is served until

@@ -71,6 +71,11 @@ impl Node {
         Shown { record: Arc::clone(&self.shown), moment: self.moment(horizon, server_ttl) }
     }
 
+    /// Whether its registration is this one, and shown so.
+    pub(super) fn is_shown_as(&self, shown: &Arc<ShownRecord>) -> bool {
+        Arc::ptr_eq(&self.shown, shown) || self.shown == *shown
+    }
+
     /// The status, judged by a horizon.
     #[must_use]
     pub fn status(&self, horizon: &Horizon, server_ttl: Ttl) -> Status {

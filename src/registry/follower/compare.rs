@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -21,6 +22,9 @@ const LONGEST: Duration = Duration::from_mins(2);
 /// So many nodes are looked at again, and mended, at a time.
 const TOGETHER: usize = 1_000;
 
+/// So many suspicions may wait. Who has another waits until there is room.
+const MAX_SUSPICIONS: usize = 16;
+
 /// Compares table and catalog now and then.
 pub(super) struct Comparer {
     pub(super) store: Arc<dyn Store>,
@@ -29,7 +33,26 @@ pub(super) struct Comparer {
     pub(super) replica: ReplicaId,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) every: Duration,
+    pub(super) suspected: mpsc::Receiver<Suspicion>,
     pub(super) stop: CancellationToken,
+}
+
+/// Nodes that are to be compared at once. Who has found them is told when they have been.
+pub(in crate::registry) struct Suspicion {
+    ids: Vec<NodeKey>,
+    /// Dropped then.
+    _looked_at: oneshot::Sender<()>,
+}
+
+impl Suspicion {
+    pub(in crate::registry) fn of(ids: Vec<NodeKey>) -> (Self, oneshot::Receiver<()>) {
+        let (looked_at, is_looked_at) = oneshot::channel();
+        (Self { ids, _looked_at: looked_at }, is_looked_at)
+    }
+
+    pub(in crate::registry) fn channel() -> (mpsc::Sender<Self>, mpsc::Receiver<Self>) {
+        mpsc::channel(MAX_SUSPICIONS)
+    }
 }
 
 impl Comparer {
@@ -38,11 +61,24 @@ impl Comparer {
         stop.run_until_cancelled(self.compare_again_and_again()).await;
     }
 
-    async fn compare_again_and_again(&self) {
+    async fn compare_again_and_again(mut self) {
+        let mut next = Instant::now() + self.every;
         loop {
-            tokio::time::sleep(self.every).await;
-            let compared = tokio::time::timeout(LONGEST, self.compare());
-            let outcome = compared.await.unwrap_or(Err(RegistryError::Interrupted));
+            let suspicion = tokio::select! {
+                () = tokio::time::sleep_until(next) => None,
+                Some(suspicion) = self.suspected.recv() => Some(suspicion),
+            };
+            let compared = async {
+                match &suspicion {
+                    Some(suspicion) => self.look_at(&suspicion.ids).await,
+                    None => self.compare().await,
+                }
+            };
+            let outcome = tokio::time::timeout(LONGEST, compared).await;
+            let outcome = outcome.unwrap_or(Err(RegistryError::Interrupted));
+            if suspicion.is_none() {
+                next = Instant::now() + self.every;
+            }
             if let Err(error) = outcome {
                 tracing::warn!(
                     reason = crate::registry::reason(&error),
@@ -62,7 +98,10 @@ impl Comparer {
         };
         let snapshot = self.store.digests(&mut take).await?;
         let Some(fleet) = self.fleet_at(snapshot.revision).await else { return Ok(()) };
-        let suspects = suspects(&fleet, table, &snapshot);
+        self.look_at(&suspects(&fleet, table, &snapshot)).await
+    }
+
+    async fn look_at(&self, suspects: &[NodeKey]) -> Result<(), RegistryError> {
         let mut mended = 0;
         for ids in suspects.chunks(TOGETHER) {
             mended += self.mend(ids).await?;

@@ -8,11 +8,12 @@ mod read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::compare::Comparer;
+pub(super) use self::compare::Suspicion;
 use self::listen::{Ear, Listener};
 use self::read::Reader;
 use super::catalog::Catalog;
@@ -31,6 +32,8 @@ pub(super) struct FollowerParts {
     pub(super) standing: watch::Receiver<Standing>,
     /// How often table and catalog are compared; `None`: never.
     pub(super) compare_every: Option<Duration>,
+    /// Nodes that are to be compared at once. Nobody takes them if none are compared.
+    pub(super) suspected: mpsc::Receiver<Suspicion>,
 }
 
 /// The tasks that keep the catalog equal to the table. They begin at once, and end with [`Follower::close`].
@@ -43,7 +46,7 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn start(parts: FollowerParts) -> Self {
-        let FollowerParts { store, catalog, metrics, replica, standing, compare_every } = parts;
+        let FollowerParts { store, catalog, metrics, replica, standing, compare_every, suspected } = parts;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let ear = Arc::new(Ear::default());
@@ -57,7 +60,8 @@ impl Follower {
         };
         tasks.spawn(reader.run());
         if let Some(every) = compare_every {
-            let comparer = Comparer { store, catalog, metrics, replica, standing, every, stop: stop.clone() };
+            let stop = stop.clone();
+            let comparer = Comparer { store, catalog, metrics, replica, standing, every, suspected, stop };
             tasks.spawn(comparer.run());
         }
         tasks.close();

@@ -1,7 +1,9 @@
 //! A batch: given to the store, and what follows from what the store says.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -55,15 +57,15 @@ struct Fates {
 
 impl Writer {
     /// Does a batch. All its callers have been answered when this returns, but those whose items go aside.
-    pub(super) async fn execute(&self, batch: Batch<Work>) -> Ended {
+    pub(super) async fn execute(self: &Arc<Self>, batch: Batch<Work>) -> Ended {
         let Batch { slot, class, ids, items } = batch;
         let began = Instant::now();
         self.metrics.writes.batch_begun(slot.label(), items.len());
         let work = async {
             match class {
-                Class::Register => self.write::<Registrations>(slot, items).await,
-                Class::Deregister => self.write::<Deregistrations>(slot, items).await,
-                Class::Maintain => self.write::<Maintenance>(slot, items).await,
+                Class::Register => self.write::<Registrations>(slot, &ids, items).await,
+                Class::Deregister => self.write::<Deregistrations>(slot, &ids, items).await,
+                Class::Maintain => self.write::<Maintenance>(slot, &ids, items).await,
                 Class::Heartbeat => self.beat(slot, &ids, items).await,
             }
         };
@@ -77,7 +79,7 @@ impl Writer {
         Ended { slot, began, ids: ids.into_iter().zip(fates).collect(), away }
     }
 
-    async fn write<K: Kind>(&self, slot: Slot, items: Vec<Work>) -> Fates {
+    async fn write<K: Kind>(self: &Arc<Self>, slot: Slot, ids: &[NodeKey], items: Vec<Work>) -> Fates {
         // The queue makes batches of one kind.
         let (writes, replies): (Vec<_>, Vec<_>) = items.into_iter().filter_map(K::open).unzip();
         let call = K::call(&*self.store, &writes, if_held(slot));
@@ -93,32 +95,43 @@ impl Writer {
         let mut fates = Fates::default();
         let mut outcomes = Vec::with_capacity(results.len());
         let mut answers = Vec::with_capacity(results.len());
-        for ((write, reply), result) in writes.into_iter().zip(replies).zip(results) {
+        for (((write, reply), id), result) in writes.into_iter().zip(replies).zip(ids).zip(results) {
             match result {
                 Ok(done) => {
                     let (outcome, answer) = K::tell(write, done, self.ttl);
                     outcomes.push(outcome);
-                    answers.push((reply, Ok(answer)));
+                    answers.push((id, reply, Ok(answer)));
                     fates.fates.push(Fate::Free);
                 }
                 Err(RegistryError::Held) => fates.fates.push(Fate::Held(K::close(write, reply))),
                 Err(error) => {
                     fates.note(&error);
-                    answers.push((reply, Err(error)));
+                    answers.push((id, reply, Err(error)));
                 }
             }
         }
         // Before the callers know: what is acknowledged is seen by the next read here.
+        let mut unknown = HashSet::new();
         if !outcomes.is_empty() || !recorded.is_empty() {
-            self.catalog.written(&recorded, outcomes);
+            unknown.extend(self.catalog.written(&recorded, outcomes));
         }
-        for (reply, answer) in answers {
-            reply.send(answer);
+        let mut later = Vec::new();
+        for (id, reply, answer) in answers {
+            if answer.is_ok() && unknown.contains(id) {
+                later.push((reply, answer));
+            } else {
+                reply.send(answer);
+            }
         }
+        self.once_known(unknown, move || {
+            for (reply, answer) in later {
+                reply.send(answer);
+            }
+        });
         fates
     }
 
-    async fn beat(&self, slot: Slot, ids: &[NodeKey], items: Vec<Work>) -> Fates {
+    async fn beat(self: &Arc<Self>, slot: Slot, ids: &[NodeKey], items: Vec<Work>) -> Fates {
         let callers: Vec<Callers> = items.into_iter().filter_map(Work::into_callers).collect();
         let call = self.store.heartbeat(ids, if_held(slot));
         let Some(results) = self.bounded("heartbeat", None, call).await else {
@@ -144,15 +157,26 @@ impl Writer {
                 }
                 Err(error) => fates.note(error),
             }
-            answers.push((callers, result));
+            answers.push((id, callers, result));
         }
         counts.count(&self.metrics);
+        let mut unknown = HashSet::new();
         if !beaten.is_empty() {
-            self.catalog.beaten(&beaten);
+            unknown.extend(self.catalog.beaten(&beaten));
         }
-        for (callers, answer) in answers {
-            callers.tell(&answer);
+        let mut later = Vec::new();
+        for (id, callers, answer) in answers {
+            if answer.is_ok() && unknown.contains(id) {
+                later.push((callers, answer));
+            } else {
+                callers.tell(&answer);
+            }
         }
+        self.once_known(unknown, move || {
+            for (callers, answer) in later {
+                callers.tell(&answer);
+            }
+        });
         fates
     }
 

@@ -22,7 +22,7 @@ pub(super) trait Kind {
     /// What the store says of it.
     type Done: Send;
     /// What the caller gets.
-    type Answer: Send;
+    type Answer: Send + 'static;
 
     /// `None` if it is of another kind.
     fn open(work: Work) -> Option<(Self::Write, Reply<Self::Answer>)>;

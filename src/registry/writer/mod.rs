@@ -6,7 +6,7 @@
 //! side way for items whose rows other transactions hold. At most two batches are under way in each.
 //!
 //! A batch ends in this order: the catalog has it, then each caller is answered, so a write that is acknowledged is seen
-//! by the next read on this replica.
+//! by the next read on this replica. Where the catalog lacks what the write left as it was, `acquaint` sees to that.
 //!
 //! What is bounded, and what happens then:
 //! - How much waits ([`slot::Limits`]). A request that doesn't fit is refused as a whole, at once: [`RegistryError::Busy`].
@@ -17,6 +17,7 @@
 //!
 //! Nothing is written twice on our own account: an item that comes back from the store to be tried again had no effect.
 
+mod acquaint;
 mod batch;
 mod count;
 mod kinds;
@@ -26,9 +27,11 @@ mod reply;
 mod slot;
 mod work;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use self::batch::{Ended, Fate};
@@ -37,6 +40,7 @@ use self::reply::Reply;
 use self::slot::{Lane, Limits};
 use self::work::Work;
 use super::catalog::Catalog;
+use super::follower::Suspicion;
 use super::{Registered, RegistryError, SignOfLife, report};
 use crate::metrics::{HeartbeatSource, Metrics, QueueLengths};
 use crate::node::{NodeKey, Shown, Ttl};
@@ -54,6 +58,8 @@ pub(super) struct Parts {
     pub(super) ttl: Ttl,
     /// Calls that take longer are warned of.
     pub(super) slow: Duration,
+    /// Where it is told of nodes that the catalog may have missed.
+    pub(super) suspicions: mpsc::Sender<Suspicion>,
 }
 
 /// Writes in batches.
@@ -63,9 +69,11 @@ pub(super) struct Writer {
     metrics: Arc<Metrics>,
     ttl: Ttl,
     slow: Duration,
+    suspicions: mpsc::Sender<Suspicion>,
     /// A lock to put into the queue and to take a batch out of it, never held over an await.
     state: Mutex<State>,
-    /// The batches under way. Owned here, and waited for in [`Writer::close`].
+    /// The batches under way, and the callers who wait for what they wrote to be known here. Owned here, and waited for
+    /// in [`Writer::close`].
     tasks: TaskTracker,
 }
 
@@ -79,7 +87,7 @@ struct State {
 
 impl Writer {
     pub(super) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, catalog, metrics, ttl, slow } = parts;
+        let Parts { store, catalog, metrics, ttl, slow, suspicions } = parts;
         let queue = Queue::new(Limits::default());
         Arc::new(Self {
             store,
@@ -87,6 +95,7 @@ impl Writer {
             metrics,
             ttl,
             slow,
+            suspicions,
             state: Mutex::new(State { queue, closed: false, overflowed: Default::default() }),
             tasks: TaskTracker::new(),
         })
@@ -171,6 +180,7 @@ impl Writer {
     /// Takes no more, and waits for what waits and what is under way.
     pub(super) async fn close(&self) {
         self.lock().closed = true;
+        // What was taken has been spawned, or is spawned by a batch that is under way.
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -216,34 +226,36 @@ impl Writer {
         for (id, work) in works {
             state.queue.push(id, work, now);
         }
-        self.go_on(state, now, None).into_iter().for_each(|batch| self.spawn(batch));
+        while let Some(batch) = start(&mut state, now) {
+            self.spawn(batch);
+        }
+        self.go_on(state, None);
         Ok(())
     }
 
+    /// Under the lock, under which it was seen that the writer isn't closed: whoever closes it waits for the batch.
     fn spawn(self: &Arc<Self>, batch: Batch<Work>) {
         let writer = Arc::clone(self);
         self.tasks.spawn(async move {
             let mut next = Some(batch);
             while let Some(batch) = next {
                 let ended = writer.execute(batch).await;
-                let mut batches = writer.end(ended).into_iter();
-                next = batches.next();
-                batches.for_each(|batch| writer.spawn(batch));
+                next = writer.end(ended);
             }
         });
     }
 
-    /// What becomes of the ids of a batch, and the batches that can begin now.
-    fn end(&self, ended: Ended) -> Vec<Batch<Work>> {
+    /// What becomes of the ids of a batch. The first batch that can begin now is returned, the others begin.
+    fn end(self: &Arc<Self>, ended: Ended) -> Option<Batch<Work>> {
         let Ended { slot, began, ids, away } = ended;
         let now = Instant::now();
         let mut state = self.lock();
-        state.queue.ended(slot);
+        guarded(|| state.queue.ended(slot));
         if away.is_some() && now.duration_since(began) >= LONG_AWAY {
-            state.queue.drop_older(slot.lane, began, Dropped::Away);
+            guarded(|| state.queue.drop_older(slot.lane, began, Dropped::Away));
         }
         for (id, fate) in ids {
-            match fate {
+            guarded(|| match fate {
                 Fate::Free => state.queue.release(id),
                 Fate::Contended => {
                     // Nobody waits for a row as often as there are writes for it.
@@ -251,9 +263,14 @@ impl Writer {
                     state.queue.release(id);
                 }
                 Fate::Held(work) => state.queue.put_aside(id, work, now),
-            }
+            });
         }
-        self.go_on(state, now, away)
+        let next = start(&mut state, now);
+        while let Some(batch) = start(&mut state, now) {
+            self.spawn(batch);
+        }
+        guarded(|| self.go_on(state, away));
+        next
     }
 
     /// Answers what has waited for too long.
@@ -266,17 +283,8 @@ impl Writer {
         self.refuse(dropped, None);
     }
 
-    /// The batches that can begin now. What has been dropped from the queue is answered.
-    fn go_on(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        now: Instant,
-        away: Option<RegistryError>,
-    ) -> Vec<Batch<Work>> {
-        let mut batches = Vec::new();
-        while let Some(batch) = state.queue.start(now) {
-            batches.push(batch);
-        }
+    /// All batches that can begin have begun. What has been dropped from the queue is answered.
+    fn go_on(&self, mut state: MutexGuard<'_, State>, away: Option<RegistryError>) {
         for lane in [Lane::Writes, Lane::Heartbeats] {
             if state.overflowed[lane as usize] && state.queue.is_half_empty(lane) {
                 state.overflowed[lane as usize] = false;
@@ -285,7 +293,6 @@ impl Writer {
         let dropped = state.queue.take_dropped();
         drop(state);
         self.refuse(dropped, away);
-        batches
     }
 
     fn refuse(&self, dropped: Vec<(Work, Dropped)>, away: Option<RegistryError>) {
@@ -313,3 +320,21 @@ impl Writer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The next batch that can begin.
+fn start(state: &mut State, now: Instant) -> Option<Batch<Work>> {
+    let mut next = None;
+    guarded(|| next = state.queue.start(now));
+    next
+}
+
+/// Keeps a panic from what is to be done besides: batches that are not under way any more must not be taken for it, or
+/// their lane would stand still for ever.
+fn guarded(step: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(step)).is_err() {
+        tracing::error!("a panic: what waits for an id may wait in vain");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -135,7 +135,7 @@ impl<T: Item> Queue<T> {
     /// The next batch, if something is ready and a place is free for it.
     pub(super) fn start(&mut self, now: Instant) -> Option<Batch<T>> {
         for slot in Slot::ALL {
-            while self.under_way[slot.index()] < self.limits.under_way(slot)
+            while self.under_way[slot.index()] < self.limits.under_way
                 && let Some(class) = self.longest_ready(slot)
             {
                 let batch = if slot.aside { self.take_held(class, now) } else { self.take(class, now) };
@@ -278,14 +278,21 @@ impl<T: Item> Queue<T> {
     }
 
     fn take_held(&mut self, class: Class, now: Instant) -> Batch<T> {
+        let most = self.limits.batch(class);
         let mut batch = Batch::new(Slot { lane: class.lane(), aside: true }, class);
-        while batch.items.len() < self.limits.batch(class).callers
+        let mut bytes = 0;
+        while batch.items.len() < most.callers
             && let Some(held) = self.held[class as usize].pop_front()
         {
+            if !held.is_late(now) && !batch.items.is_empty() && bytes + held.item.bytes() > most.bytes {
+                self.held[class as usize].push_front(held);
+                break;
+            }
             self.leave(&held.item);
             if held.is_late(now) {
                 self.drop_held(held);
             } else {
+                bytes += held.item.bytes();
                 batch.ids.push(held.id);
                 batch.items.push(held.item);
             }

@@ -120,8 +120,4 @@ impl Limits {
             Lane::Heartbeats => self.heartbeat_batch,
         }
     }
-
-    pub(super) fn under_way(&self, _slot: Slot) -> usize {
-        self.under_way
-    }
 }

@@ -1,10 +1,11 @@
 //! The audit trail in PostgreSQL.
 
-use sqlx::postgres::{PgPool, PgRow};
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
 use super::begin;
 use super::decode::{self, PgTimestamp};
+use super::pool::{Pool, Transaction};
 use super::read::HORIZON;
 use crate::node::{ColumnText, Event, EventQuery, NodeKey, Ttl};
 use crate::store::event_page::{Chunk, EventPage, EventScan, LogEnds};
@@ -36,7 +37,7 @@ SELECT e.revision, e.node_id, e.kind, e.changed, e.actor, e.correlation_id, e.oc
 pub const SCAN_SETTINGS: &str = "SET LOCAL enable_bitmapscan = off";
 
 pub(super) async fn events(
-    pool: &PgPool,
+    pool: &Pool,
     query: &EventQuery,
     server_ttl: Ttl,
 ) -> Result<Seen<EventPage>, StoreError> {
@@ -55,11 +56,7 @@ pub(super) async fn events(
     Ok(Seen { value: scan.finish(), revision, horizon: decode::horizon(&row, server_ttl)? })
 }
 
-async fn fetch(
-    tx: &mut Transaction<'_, Postgres>,
-    query: &EventQuery,
-    chunk: &Chunk,
-) -> Result<Vec<Event>, sqlx::Error> {
+async fn fetch(tx: &mut Transaction, query: &EventQuery, chunk: &Chunk) -> Result<Vec<Event>, sqlx::Error> {
     let statement = if query.node_ids.is_some() { SCAN_NODES } else { SCAN };
     let mut statement = sqlx::query(statement)
         .persistent(false)

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
 use super::begin;
+use super::pool::Pool;
 use crate::store::migration::{Migration, POSTGRES};
 
 /// How long migrations wait in all for readers and writers to let them at the table.
@@ -64,7 +65,7 @@ pub enum MigrateError {
 ///
 /// # Errors
 /// See [`MigrateError`].
-pub async fn run(pool: &PgPool) -> Result<Vec<i64>, MigrateError> {
+pub(super) async fn run(pool: &Pool) -> Result<Vec<i64>, MigrateError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         // First without any lock or right but to read: mostly there is nothing to do.
@@ -90,7 +91,7 @@ pub async fn run(pool: &PgPool) -> Result<Vec<i64>, MigrateError> {
     }
 }
 
-async fn attempt(pool: &PgPool) -> Result<Vec<i64>, MigrateError> {
+async fn attempt(pool: &Pool) -> Result<Vec<i64>, MigrateError> {
     let mut tx = pool.begin_with(BEGIN).await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").persistent(false).bind(LOCK).execute(&mut *tx).await?;
     sqlx::query(FOLLOW_THE_TABLE).persistent(false).execute(&mut *tx).await?;

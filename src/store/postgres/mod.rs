@@ -8,9 +8,11 @@ mod decode;
 mod events;
 mod follow;
 mod health;
+mod pool;
 mod preflight;
 mod read;
 mod retention;
+mod revision;
 mod sessions;
 mod status;
 mod summary;
@@ -22,11 +24,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
-
 use tokio::sync::Semaphore;
 
+use self::pool::Pool;
 use self::sessions::Sessions;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::{
@@ -53,7 +55,7 @@ const READS_PERCENT: u32 = 40;
 /// A [`Store`] in PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
-    pool: PgPool,
+    pool: Pool,
     /// The turns of writes that wait for a row which another transaction holds, see [`write`]. Each keeps a connection
     /// meanwhile, and there are fewer turns than connections, so that nobody else is left without.
     turns: Arc<Semaphore>,
@@ -88,6 +90,7 @@ impl PostgresStore {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
         let replica = uuid::Uuid::new_v4().to_string().into();
+let pool = Pool::new(pool);
         let notifier = Arc::new(follow::Notifier::start(pool.clone(), sessions.clone()));
         Ok(Self {
             pool,
@@ -280,9 +283,7 @@ impl Store for PostgresStore {
     }
 
     fn connections(&self) -> Connections {
-        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
-        let max = self.pool.options().get_max_connections();
-        Connections { idle, in_use: self.pool.size().saturating_sub(idle), max }
+        self.pool.connections()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -2,9 +2,8 @@
 
 use std::collections::HashSet;
 
-use sqlx::postgres::PgPool;
-
 use super::begin;
+use super::pool::Pool;
 
 /// Why a database can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +113,7 @@ SELECT need.name
  WHERE t.tgname IS NULL OR t.tgenabled NOT IN ('O', 'A')
 ";
 
-pub(super) async fn check(pool: &PgPool) -> Result<(), NotReady> {
+pub(super) async fn check(pool: &Pool) -> Result<(), NotReady> {
     let mut tx = pool.begin_with(begin::READ).await?;
     let mut missing: Vec<String> = sqlx::query_scalar(MISSING).persistent(false).fetch_all(&mut *tx).await?;
     // All the columns of a missing table are one thing that is missing.

@@ -1,10 +1,12 @@
 //! Reading from PostgreSQL.
 
-use sqlx::postgres::{PgConnection, PgPool};
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
 
 use super::begin;
 use super::decode::{self, PgTimestamp};
+use super::pool::{Pool, Transaction};
+use super::revision::revision_sql;
 use super::status::{status_sql, ttl_sql};
 use crate::node::{ColumnText, DiscoveryQuery, Filter, Horizon, NodeKey, NodeRecord, Status, Ttl};
 use crate::store::{Page, PageBuilder, Seen};
@@ -14,18 +16,20 @@ const CHUNK: usize = 100;
 
 /// One statement is one snapshot: since revisions grow in commit order, all changes up to the newest revision in it
 /// are in it too.
-const GET: &str = r"
+const GET: &str = concat!(
+    "
 SELECT GREATEST(newest.revision, s.pruned_through, 0) AS horizon, statement_timestamp() AS at,
        s.served_until, s.outage_began, s.outage_ended, n.node_id IS NOT NULL AS found,
        n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints::text, n.metadata::text,
        n.health_endpoint, n.last_heartbeat, n.registered_at, n.updated_at, n.ttl_seconds, n.maintenance,
-       COALESCE((SELECT e.revision FROM node_events e
-                  WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
-                  ORDER BY e.revision DESC LIMIT 1), 0) AS revision
+       ",
+    revision_sql!(),
+    " AS revision
   FROM (SELECT max(revision) AS revision FROM node_events) newest
   LEFT JOIN (SELECT * FROM onex_registry_state LIMIT 1) s ON TRUE
   LEFT JOIN node_registrations n ON n.node_id = $1
-";
+"
+);
 
 /// The newest events may have been deleted, but not without a trace.
 pub(super) const HORIZON: &str = "
@@ -43,9 +47,9 @@ pub const DISCOVER: &str = concat!(
     r#"
 SELECT n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints::text, n.metadata::text,
        n.health_endpoint, n.last_heartbeat, n.registered_at, n.updated_at, n.ttl_seconds, n.maintenance,
-       COALESCE((SELECT e.revision FROM node_events e
-                  WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
-                  ORDER BY e.revision DESC LIMIT 1), 0) AS revision
+       "#,
+    revision_sql!(),
+    r#" AS revision
   FROM node_registrations n
  WHERE ($1::text IS NULL OR n.node_type = $1)
    AND ($2::text[] IS NULL OR n.node_type = ANY ($2))
@@ -76,7 +80,7 @@ WITH RECURSIVE version AS (
 SELECT node_version FROM version WHERE node_version IS NOT NULL
 ";
 
-pub(super) async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub(super) async fn ping(pool: &Pool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin_with(begin::READ).await?;
     sqlx::query("SELECT 1 FROM node_registrations, node_events LIMIT 1")
         .persistent(false)
@@ -86,7 +90,7 @@ pub(super) async fn ping(pool: &PgPool) -> Result<(), sqlx::Error> {
 }
 
 pub(super) async fn get(
-    pool: &PgPool,
+    pool: &Pool,
     id: &NodeKey,
     server_ttl: Ttl,
 ) -> Result<Seen<Option<NodeRecord>>, sqlx::Error> {
@@ -102,7 +106,7 @@ pub(super) async fn get(
 }
 
 pub(super) async fn discover(
-    pool: &PgPool,
+    pool: &Pool,
     query: &DiscoveryQuery,
     server_ttl: Ttl,
 ) -> Result<Seen<Page>, sqlx::Error> {
@@ -117,7 +121,7 @@ pub(super) async fn discover(
 }
 
 async fn page(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     query: &DiscoveryQuery,
     server_ttl: Ttl,
     horizon: &Horizon,

@@ -9,11 +9,12 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgPool, PgRow};
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
 use super::begin;
 use super::health::leads;
+use super::pool::{Pool, Transaction};
 use crate::node::Revision;
 use crate::store::StoreError;
 use crate::store::health::ReplicaId;
@@ -53,7 +54,7 @@ INSERT INTO onex_registry_state AS s (pruned_through) VALUES ($1)
     ON CONFLICT (id) DO UPDATE SET pruned_through = GREATEST(s.pruned_through, EXCLUDED.pruned_through)";
 
 pub(super) async fn prune(
-    pool: &PgPool,
+    pool: &Pool,
     leader: &ReplicaId,
     retention: Duration,
 ) -> Result<Option<Pruned>, StoreError> {
@@ -72,7 +73,7 @@ pub(super) async fn prune(
 }
 
 pub(super) async fn sweep(
-    pool: &PgPool,
+    pool: &Pool,
     leader: &ReplicaId,
     after: Revision,
 ) -> Result<Option<Swept>, StoreError> {
@@ -87,12 +88,12 @@ pub(super) async fn sweep(
     Ok(Some(left.swept(deleted)))
 }
 
-async fn pruned_through(tx: &mut Transaction<'_, Postgres>) -> Result<i64, sqlx::Error> {
+async fn pruned_through(tx: &mut Transaction) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(PRUNED_THROUGH).persistent(false).fetch_one(&mut **tx).await
 }
 
 async fn range(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     statement: &'static str,
     after: i64,
     bound: i64,
@@ -107,7 +108,7 @@ async fn range(
     Ok(Range { after, through: row.try_get("through")?, events: row.try_get("events")? })
 }
 
-async fn delete(tx: &mut Transaction<'_, Postgres>, range: &Range) -> Result<u64, sqlx::Error> {
+async fn delete(tx: &mut Transaction, range: &Range) -> Result<u64, sqlx::Error> {
     let Some(through) = range.through else { return Ok(0) };
     let done =
         sqlx::query(DELETE).persistent(false).bind(range.after).bind(through).execute(&mut **tx).await?;

@@ -4,6 +4,7 @@
 //! connection, and what we set would stay on it for others. Only who has seen that notifications come through knows
 //! that there is no such pooler.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ const SETTINGS: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEV
 /// A connection that was used a moment ago is not asked whether it is still there: that would be a round trip before
 /// each statement.
 const FRESH: Duration = Duration::from_millis(50);
+/// How long one that is asked may take to answer. Then it is closed, and whoever waits for a connection still has the
+/// time to make another.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Since when it is known that sessions are ours. Set once, by whoever has found out.
 #[derive(Debug, Clone, Default)]
@@ -63,11 +67,9 @@ impl Sessions {
             if without_settings || is_fresh {
                 return Ok(!without_settings);
             }
-            Ok(connection
-                .ping()
-                .await
-                .inspect_err(|error| tracing::info!(%error, "a connection is gone"))
-                .is_ok())
+            let answered = tokio::time::timeout(ANSWER_TIMEOUT, connection.ping()).await;
+            let answered = answered.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+            Ok(answered.inspect_err(|error| tracing::info!(%error, "a connection is gone")).is_ok())
         })
     }
 }

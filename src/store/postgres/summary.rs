@@ -2,10 +2,10 @@
 
 use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
-use sqlx::postgres::PgPool;
 
 use super::begin;
 use super::decode::{self, PgTimestamp};
+use super::pool::Pool;
 use super::read::HORIZON;
 use super::status::{status_sql, ttl_sql};
 use crate::node::{Status, Summary, SummaryBuilder, Ttl};
@@ -19,7 +19,7 @@ const COUNT: &str = concat!(
       GROUP BY node_type, node_version, status"
 );
 
-pub(super) async fn summary(pool: &PgPool, server_ttl: Ttl) -> Result<Seen<Summary>, sqlx::Error> {
+pub(super) async fn summary(pool: &Pool, server_ttl: Ttl) -> Result<Seen<Summary>, sqlx::Error> {
     // One snapshot for both statements.
     let mut tx = pool.begin_with(begin::READ).await?;
     let row = sqlx::query(HORIZON).persistent(false).fetch_one(&mut *tx).await?;

@@ -336,6 +336,21 @@ fn the_side_way_is_bounded() {
 }
 
 #[test]
+fn a_batch_on_the_side_way_is_bounded() {
+    let limits = Limits { write_batch: Size { callers: 3, bytes: 25 }, under_way: 1, ..Limits::default() };
+    let mut setting = Setting::with(limits);
+    setting.push_all(&[("a", "r1"), ("b", "r2")]);
+    let (_, batch) = setting.names();
+    setting.hold(batch);
+    let large = Thing { class: Class::Register, name: "large".to_owned(), callers: 1, bytes: 1_000 };
+    setting.queue.push(id("l"), large, setting.now);
+    let (_, batch) = setting.names();
+    setting.hold(batch);
+    // One item may be larger.
+    assert_eq!(setting.drain(), [vec!["r1", "r2"], vec!["large"]]);
+}
+
+#[test]
 fn what_waited_while_the_database_was_away_is_dropped() {
     let mut setting = Setting::new();
     setting.push_all(&[("a", "r1")]);

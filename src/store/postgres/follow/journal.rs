@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgPool;
 use tokio::time::Instant;
 
 use crate::store::StoreError;
@@ -14,6 +13,7 @@ use crate::store::follow::JournalPosition;
 use crate::store::health::ReplicaId;
 use crate::store::postgres::begin;
 use crate::store::postgres::health::leads;
+use crate::store::postgres::pool::Pool;
 
 /// Time-outs end each statement of a transaction after ten seconds, and the pauses between them.
 const LATE: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ impl JournalPosition {
 }
 
 /// Deletes rows that are of no use any more, if the replica leads. Done by two, it does no harm.
-pub(in crate::store::postgres) async fn forget(pool: &PgPool, leader: &ReplicaId) -> Result<(), StoreError> {
+pub(in crate::store::postgres) async fn forget(pool: &Pool, leader: &ReplicaId) -> Result<(), StoreError> {
     for _ in 0..MOST_BATCHES {
         let mut tx = pool.begin_with(begin::WRITE).await?;
         if !leads(&mut tx, leader).await? {

@@ -19,15 +19,16 @@ pub(super) use notifier::Notifier;
 pub(super) use records::records;
 pub(super) use repair::repair;
 
+use sqlx::Row as _;
 use sqlx::postgres::PgRow;
-use sqlx::{Postgres, Row as _, Transaction};
 
 use super::decode;
+use super::pool::Transaction;
 use super::read::HORIZON;
 use crate::node::NodeKey;
 
 /// What a snapshot is as of, and what status is judged by in it.
-async fn horizon(tx: &mut Transaction<'_, Postgres>) -> Result<PgRow, sqlx::Error> {
+async fn horizon(tx: &mut Transaction) -> Result<PgRow, sqlx::Error> {
     sqlx::query(HORIZON).persistent(false).fetch_one(&mut **tx).await
 }
 

@@ -1,7 +1,7 @@
 //! Reading what has happened since a position.
 
+use sqlx::Row as _;
 use sqlx::postgres::PgRow;
-use sqlx::{Postgres, Row as _, Transaction};
 use tokio::time::Instant;
 
 use super::{node_key, records};
@@ -9,6 +9,7 @@ use crate::node::{NodeKey, Revision};
 use crate::store::news::{MOST_EVENTS, News};
 use crate::store::postgres::decode::PgTimestamp;
 use crate::store::postgres::events::{SCAN, event};
+use crate::store::postgres::pool::Transaction;
 use crate::store::postgres::{PostgresStore, begin, decode};
 use crate::store::{Followed, Position, Signs, StoreError};
 
@@ -58,7 +59,7 @@ pub(in crate::store::postgres) async fn follow(
     Ok(news.finish(newest, decode::horizon(row, store.ttl)?, signs, journal))
 }
 
-async fn news(tx: &mut Transaction<'_, Postgres>, after: Revision) -> Result<News, sqlx::Error> {
+async fn news(tx: &mut Transaction, after: Revision) -> Result<News, sqlx::Error> {
     let limit = i64::try_from(MOST_EVENTS).unwrap_or(i64::MAX);
     let rows = sqlx::query(SCAN).persistent(false).bind(after.get()).bind(limit).fetch_all(&mut **tx).await?;
     let mut news = News::of(rows.iter().map(event).collect::<Result<_, _>>()?);

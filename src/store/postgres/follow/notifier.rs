@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::hints::NOTIFY;
 use crate::node::Revision;
 use crate::store::postgres::begin;
+use crate::store::postgres::pool::Pool;
 use crate::store::postgres::sessions::Sessions;
 
 /// The pause between notifications.
@@ -32,7 +32,7 @@ pub(in crate::store::postgres) struct Notifier {
 }
 
 impl Notifier {
-    pub(in crate::store::postgres) fn start(pool: PgPool, sessions: Sessions) -> Self {
+    pub(in crate::store::postgres) fn start(pool: Pool, sessions: Sessions) -> Self {
         let newest = watch::Sender::new(Revision::ZERO);
         let (stop, task) = (CancellationToken::new(), TaskTracker::new());
         let (told, stopped) = (newest.subscribe(), stop.clone());
@@ -56,7 +56,7 @@ impl Notifier {
     }
 }
 
-async fn run(mut newest: watch::Receiver<Revision>, pool: PgPool, sessions: Sessions) {
+async fn run(mut newest: watch::Receiver<Revision>, pool: Pool, sessions: Sessions) {
     while newest.changed().await.is_ok() {
         let payload = newest.borrow_and_update().to_string();
         match tokio::time::timeout(LONGEST_CALL, notify(&pool, &sessions, &payload)).await {
@@ -68,9 +68,10 @@ async fn run(mut newest: watch::Receiver<Revision>, pool: PgPool, sessions: Sess
     }
 }
 
-async fn notify(pool: &PgPool, sessions: &Sessions, payload: &str) -> Result<(), sqlx::Error> {
+async fn notify(pool: &Pool, sessions: &Sessions, payload: &str) -> Result<(), sqlx::Error> {
     if sessions.known_to_be_ours() {
-        return sqlx::query(NOTIFY).bind(payload).execute(pool).await.map(drop);
+        let mut connection = pool.acquire().await?;
+        return sqlx::query(NOTIFY).bind(payload).execute(&mut *connection).await.map(drop);
     }
     let mut tx = pool.begin_with(begin::WRITE).await?;
     sqlx::query(NOTIFY).persistent(false).bind(payload).execute(&mut *tx).await?;

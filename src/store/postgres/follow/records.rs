@@ -1,9 +1,8 @@
 //! Reading some nodes.
 
-use sqlx::{Postgres, Transaction};
-
 use super::horizon;
 use crate::node::{NodeKey, NodeRecord};
+use crate::store::postgres::pool::Transaction;
 use crate::store::postgres::{PostgresStore, begin, decode};
 use crate::store::{Seen, StoreError};
 
@@ -36,10 +35,7 @@ pub(in crate::store::postgres) async fn records(
 }
 
 /// Those of the nodes that are there.
-pub(super) async fn fetch(
-    tx: &mut Transaction<'_, Postgres>,
-    ids: &[NodeKey],
-) -> Result<Vec<NodeRecord>, sqlx::Error> {
+pub(super) async fn fetch(tx: &mut Transaction, ids: &[NodeKey]) -> Result<Vec<NodeRecord>, sqlx::Error> {
     let ids: Vec<&str> = ids.iter().map(NodeKey::as_str).collect();
     let rows = sqlx::query(RECORDS).persistent(false).bind(ids).fetch_all(&mut **tx).await?;
     rows.iter().map(decode::record).collect()

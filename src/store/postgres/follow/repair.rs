@@ -3,11 +3,10 @@
 
 use std::collections::HashSet;
 
-use sqlx::{Postgres, Transaction};
-
 use crate::node::{Actor, Event, EventKind, Origin};
 use crate::store::health::ReplicaId;
 use crate::store::postgres::health::leads;
+use crate::store::postgres::pool::Transaction;
 use crate::store::postgres::write::batch::Patience;
 use crate::store::postgres::write::{Events, lock, lock_revisions, record};
 use crate::store::postgres::{PostgresStore, begin};
@@ -66,7 +65,7 @@ pub(in crate::store::postgres) async fn repair(
 }
 
 async fn still<'a>(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     changed: &[&'a Unrecorded],
 ) -> Result<Vec<&'a Unrecorded>, sqlx::Error> {
     if changed.is_empty() {

@@ -2,14 +2,13 @@
 
 use std::collections::HashSet;
 
-use sqlx::postgres::PgPool;
-
 use super::leads;
 use crate::node::{Actor, EventKind, Origin};
 use crate::store::StoreError;
 use crate::store::health::{LifeChange, ReplicaId};
 use crate::store::postgres::begin;
 use crate::store::postgres::decode::PgTimestamp;
+use crate::store::postgres::pool::Pool;
 use crate::store::postgres::write::{Events, lock_revisions, record};
 
 /// Under the lock of the revisions, so that no row need be locked: whoever deletes one and is not seen here is numbered
@@ -36,7 +35,7 @@ DELETE FROM onex_registry_node_health
 
 /// Records the changes that have not been recorded, if the replica leads, and says which they were.
 pub(in crate::store::postgres) async fn announce(
-    pool: &PgPool,
+    pool: &Pool,
     leader: &ReplicaId,
     changes: &[LifeChange],
 ) -> Result<Vec<LifeChange>, StoreError> {
@@ -69,7 +68,7 @@ pub(in crate::store::postgres) async fn announce(
 
 /// Forgets what was told of nodes that are gone.
 pub(in crate::store::postgres) async fn forget_the_gone(
-    pool: &PgPool,
+    pool: &Pool,
     leader: &ReplicaId,
 ) -> Result<(), StoreError> {
     let mut tx = pool.begin_with(begin::WRITE).await?;

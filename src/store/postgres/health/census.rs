@@ -1,12 +1,12 @@
 //! Looking at the whole fleet: one statement, one pass over the table.
 
 use sqlx::Row as _;
-use sqlx::postgres::PgPool;
 
 use crate::node::{NodeKey, Ttl};
 use crate::store::health::{Census, FleetCounts, LifeChange, NAMED_AT_MOST, Rules};
 use crate::store::postgres::begin;
 use crate::store::postgres::decode::{self, PgTimestamp};
+use crate::store::postgres::pool::Pool;
 
 const HORIZON: &str = "
 SELECT statement_timestamp() AS at, s.served_until, s.outage_began, s.outage_ended
@@ -67,7 +67,7 @@ SELECT counts.*, changes.*,
 ";
 
 pub(in crate::store::postgres) async fn census(
-    pool: &PgPool,
+    pool: &Pool,
     rules: &Rules,
     server_ttl: Ttl,
 ) -> Result<Census, sqlx::Error> {

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use sqlx::postgres::PgPool;
 
 use super::leads;
 use crate::node::{Actor, EventKind, Horizon, NodeKey, Origin, Ttl};
@@ -11,6 +10,7 @@ use crate::store::StoreError;
 use crate::store::health::{ReplicaId, Rules};
 use crate::store::postgres::begin;
 use crate::store::postgres::decode::PgTimestamp;
+use crate::store::postgres::pool::Pool;
 use crate::store::postgres::write::batch::{Batch, Committed, Patience, Step, Undone, run};
 use crate::store::postgres::write::{Events, lock, record};
 
@@ -27,7 +27,7 @@ DELETE FROM node_registrations n
 RETURNING n.node_id";
 
 struct Expiring<'a> {
-    pool: &'a PgPool,
+    pool: &'a Pool,
     leader: &'a ReplicaId,
     overdue: &'a [NodeKey],
     horizon: &'a Horizon,
@@ -39,7 +39,7 @@ struct Expiring<'a> {
 /// Removes those of the nodes that are still overdue, if the replica leads, and says which they were. Nodes whose row
 /// somebody holds are left for the next time.
 pub(in crate::store::postgres) async fn expire(
-    pool: &PgPool,
+    pool: &Pool,
     leader: &ReplicaId,
     overdue: &[NodeKey],
     horizon: &Horizon,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgPool, PgRow};
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
 use tokio::time::Instant;
 
@@ -11,6 +11,7 @@ use crate::node::Ttl;
 use crate::store::health::{FleetCounts, FleetWatch, LEASE, ReplicaId, Tick};
 use crate::store::postgres::begin;
 use crate::store::postgres::decode::{self, PgTimestamp};
+use crate::store::postgres::pool::{Pool, Transaction};
 
 /// A report that took longer was held up by the database, and so were heartbeats.
 const HELD_UP: Duration = Duration::from_millis(500);
@@ -56,7 +57,7 @@ UPDATE onex_registry_leases SET expires_at = '-infinity' WHERE name = 'health' A
 
 /// Writes down that the database was reached, and takes or renews the lease if it is to be had.
 pub(in crate::store::postgres) async fn tick(
-    pool: &PgPool,
+    pool: &Pool,
     replica: &ReplicaId,
     watch: Option<&FleetWatch>,
     was_away: bool,
@@ -82,7 +83,7 @@ pub(in crate::store::postgres) async fn tick(
 }
 
 async fn renew(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     replica: &ReplicaId,
     watch: Option<&FleetWatch>,
 ) -> Result<(), sqlx::Error> {
@@ -105,7 +106,7 @@ async fn renew(
 }
 
 async fn reached(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     server_ttl: Ttl,
     was_away: bool,
     asked: Instant,
@@ -144,10 +145,7 @@ fn fleet_watch(row: &PgRow) -> Result<FleetWatch, sqlx::Error> {
 }
 
 /// Gives the lease back, so that another replica needn't wait for its end.
-pub(in crate::store::postgres) async fn resign(
-    pool: &PgPool,
-    replica: &ReplicaId,
-) -> Result<(), sqlx::Error> {
+pub(in crate::store::postgres) async fn resign(pool: &Pool, replica: &ReplicaId) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin_with(begin::REPORT).await?;
     sqlx::query(RESIGN).persistent(false).bind(replica.as_str()).execute(&mut *tx).await?;
     tx.commit().await

@@ -15,8 +15,7 @@ pub(super) use expire::expire;
 pub(super) use lease::{resign, tick};
 pub(super) use targets::targets;
 
-use sqlx::{Postgres, Transaction};
-
+use super::pool::Transaction;
 use crate::store::health::ReplicaId;
 
 const LEADS: &str = "
@@ -26,10 +25,7 @@ SELECT 1 FROM onex_registry_leases WHERE name = 'health' AND holder = $1 AND exp
 ///
 /// The lease can end while the transaction goes on, and is not locked, so that it can be renewed meanwhile. That
 /// nothing is done twice is in the conditions on the rows themselves.
-pub(super) async fn leads(
-    tx: &mut Transaction<'_, Postgres>,
-    replica: &ReplicaId,
-) -> Result<bool, sqlx::Error> {
+pub(super) async fn leads(tx: &mut Transaction, replica: &ReplicaId) -> Result<bool, sqlx::Error> {
     let row = sqlx::query(LEADS).persistent(false).bind(replica.as_str()).fetch_optional(&mut **tx).await?;
     Ok(row.is_some())
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgPool, PgRow};
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
 use crate::node::{NodeKey, Revision};
 use crate::store::health::{HealthEndpoint, Targets};
+use crate::store::postgres::pool::{Pool, Transaction};
 use crate::store::postgres::{begin, decode};
 
 /// So many events are gone through. After more, it is quicker to begin anew.
@@ -28,7 +29,7 @@ SELECT e.node_id, n.health_endpoint, n.ttl_seconds
   LEFT JOIN node_registrations n ON n.node_id = e.node_id";
 
 pub(in crate::store::postgres) async fn targets(
-    pool: &PgPool,
+    pool: &Pool,
     since: Option<Revision>,
 ) -> Result<Targets, sqlx::Error> {
     // What has changed is little: it is looked up, whatever the planner thinks of the log.
@@ -58,15 +59,13 @@ pub(in crate::store::postgres) async fn targets(
     Ok(Targets { revision, complete: followed.is_none(), nodes, lag })
 }
 
-async fn all(
-    tx: &mut Transaction<'_, Postgres>,
-) -> Result<Vec<(NodeKey, Option<HealthEndpoint>)>, sqlx::Error> {
+async fn all(tx: &mut Transaction) -> Result<Vec<(NodeKey, Option<HealthEndpoint>)>, sqlx::Error> {
     let rows = sqlx::query(ALL).persistent(false).fetch_all(&mut **tx).await?;
     rows.iter().map(target).collect()
 }
 
 async fn changed(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     since: Revision,
     until: Revision,
 ) -> Result<Vec<(NodeKey, Option<HealthEndpoint>)>, sqlx::Error> {

@@ -4,12 +4,13 @@
 //! own, with its own time limit. There it takes turns with others like it, a few at a time, and is waited for a little
 //! at each turn: rows that are held for long don't keep all connections, nor all turns. Many rows that are held are
 //! most likely those of another batch, which is about to commit: they are tried again together first. A batch that
-//! fails for another reason is halved until the item that fails is alone.
+//! fails for another reason is halved until the item that fails is alone, unless it is the statement that fails.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use sqlx::postgres::PgDatabaseError;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -44,28 +45,51 @@ pub(in crate::store::postgres) struct Committed<T> {
     pub(in crate::store::postgres) recorded: Option<Recorded>,
 }
 
-/// Why a transaction was rolled back.
+/// Why a transaction was rolled back, or seems to have been.
 pub(in crate::store::postgres) enum Undone {
     /// Another transaction was faster: the same again will come out differently.
     Raced,
     /// Somebody has taken a number and doesn't commit. That concerns every item alike.
     Stalled,
+    /// The database can't do what is asked of it, whatever the items are.
+    Impossible(sqlx::Error),
     Failed(sqlx::Error),
+    /// It was committed, and what it has done can't be read. It must not be done again: its conditions would not hold
+    /// any more, because of itself.
+    Unreadable(sqlx::Error),
 }
 
 impl From<Undone> for StoreError {
     fn from(undone: Undone) -> Self {
         match undone {
             Undone::Raced | Undone::Stalled => Self::Contended,
-            Undone::Failed(error) => error.into(),
+            Undone::Failed(error) | Undone::Impossible(error) => error.into(),
+            Undone::Unreadable(error) => {
+                tracing::error!(%error, "what a batch has done can't be read");
+                Self::Interrupted
+            }
         }
     }
 }
 
 impl From<sqlx::Error> for Undone {
     fn from(error: sqlx::Error) -> Self {
-        Self::Failed(error)
+        if is_impossible(&error) { Self::Impossible(error) } else { Self::Failed(error) }
     }
+}
+
+/// Whether a table, a column, a function or the like is not as we know it. A trigger of the owner's may fail in the same
+/// way, and at one row only.
+fn is_impossible(error: &sqlx::Error) -> bool {
+    let Some(database) = error.as_database_error() else { return false };
+    let code = database.code().unwrap_or_default();
+    // Syntax error or access rule violation, feature not supported. But row-level security speaks of missing rights
+    // (insufficient_privilege), about a row.
+    let of_a_statement = (code.starts_with("42") && code != "42501") || code.starts_with("0A");
+    let context = database.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::r#where);
+    // Innermost first, in the language of the database.
+    let is_ours = |context: &str| context.lines().next().is_some_and(|line| line.contains("onex_registry_"));
+    of_a_statement && context.is_none_or(is_ours)
 }
 
 /// Whether to wait a little for rows that others hold. Those that others have inserted and not committed can't be
@@ -110,6 +134,8 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
             }
             Err(Undone::Raced) => contended.extend(part),
             Err(Undone::Stalled) => return progress.give_up(&StoreError::Contended),
+            Err(Undone::Impossible(error)) => return progress.give_up(&error.into()),
+            Err(undone @ Undone::Unreadable(_)) => progress.fail(part, &undone.into()),
             Err(Undone::Failed(error)) => {
                 let error = StoreError::from(error);
                 // What the database says can be about one row even if we can't tell: row-level security speaks of
@@ -129,9 +155,7 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
                 } else if matches!(error, StoreError::Unavailable(_) | StoreError::Full(_)) {
                     return progress.give_up(&error);
                 } else {
-                    for item in part {
-                        progress.results[item] = Some(Err(error.clone()));
-                    }
+                    progress.fail(part, &error);
                 }
             }
         }
@@ -177,6 +201,12 @@ impl<T> Progress<T> {
         contended
     }
 
+    fn fail(&mut self, items: Vec<usize>, error: &StoreError) {
+        for item in items {
+            self.results[item] = Some(Err(error.clone()));
+        }
+    }
+
     /// The results there are, and one error for the items that have none yet. Transactions that went beside each other
     /// come to their end in any order.
     fn give_up(mut self, error: &StoreError) -> Written<T> {
@@ -199,6 +229,11 @@ async fn together<B: Batch>(
             Ok(committed) => skipped = progress.take(skipped, committed),
             Err(Undone::Raced) => {}
             Err(Undone::Stalled) => return Err(StoreError::Contended),
+            Err(undone @ Undone::Unreadable(_)) => {
+                progress.fail(skipped, &undone.into());
+                return Ok(Vec::new());
+            }
+            Err(Undone::Impossible(error)) => return Err(error.into()),
             Err(Undone::Failed(error)) => match StoreError::from(error) {
                 error @ (StoreError::Unavailable(_) | StoreError::Full(_)) => return Err(error),
                 // Which of them fails, the side way finds out.

@@ -32,11 +32,11 @@ pub(super) async fn call(
         let rows = query.persistent(false).fetch_all(&mut *tx).await.map_err(undone)?;
         tx.commit().await.map(|()| rows)
     };
-    rows.map_err(undone)?.pop().ok_or(Undone::Failed(sqlx::Error::RowNotFound))
+    rows.map_err(undone)?.pop().ok_or(Undone::Unreadable(sqlx::Error::RowNotFound))
 }
 
 fn undone(error: sqlx::Error) -> Undone {
-    let Some(database) = error.as_database_error() else { return Undone::Failed(error) };
+    let Some(database) = error.as_database_error() else { return error.into() };
     let context = || database.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::r#where);
     match database.code().as_deref() {
         // serialization_failure: the function says so, nothing else does in READ COMMITTED.
@@ -45,7 +45,7 @@ fn undone(error: sqlx::Error) -> Undone {
         Some("55P03") if context().is_some_and(|at| at.contains("onex_registry_lock_revisions")) => {
             Undone::Stalled
         }
-        _ => Undone::Failed(error),
+        _ => error.into(),
     }
 }
 

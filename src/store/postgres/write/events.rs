@@ -1,11 +1,12 @@
 //! Numbering and recording: the last steps before the commit.
 
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::Row as _;
 
 use super::batch::Undone;
 use crate::node::{Event, EventKind, NodeKey, Origin, Revision, Timestamp};
 use crate::store::Recorded;
 use crate::store::postgres::decode::{self, PgTimestamp};
+use crate::store::postgres::pool::Transaction;
 
 /// The advisory lock may be waited for longer than a row: whoever holds it is committing, if nobody has had his
 /// constraints checked at once (SET CONSTRAINTS) or his transaction prepared.
@@ -78,7 +79,7 @@ impl NewEvent<'_> {
 
 /// Numbers and records events, in their order. Without any, nobody waits for anybody.
 pub(in crate::store::postgres) async fn record(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     events: &Events<'_>,
 ) -> Result<Option<Recorded>, Undone> {
     if events.0.is_empty() {
@@ -103,14 +104,12 @@ pub(in crate::store::postgres) async fn record(
 }
 
 /// From here to the end of the transaction nobody else takes a number. To take the lock again does nothing.
-pub(in crate::store::postgres) async fn lock_revisions(
-    tx: &mut Transaction<'_, Postgres>,
-) -> Result<(), Undone> {
+pub(in crate::store::postgres) async fn lock_revisions(tx: &mut Transaction) -> Result<(), Undone> {
     sqlx::query(LOCK_REVISIONS).persistent(false).execute(&mut **tx).await.map(drop).map_err(stalled)
 }
 
 fn stalled(error: sqlx::Error) -> Undone {
     // lock_not_available
     let timed_out = error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03"));
-    if timed_out { Undone::Stalled } else { Undone::Failed(error) }
+    if timed_out { Undone::Stalled } else { error.into() }
 }

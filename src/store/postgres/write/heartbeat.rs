@@ -42,7 +42,8 @@ impl Batch for Beating<'_> {
             .bind(patience == Patience::Some)
             .bind(items.iter().map(|item| self.ids[*item].as_str()).collect::<Vec<_>>());
         let row = call(self.store, patience, query).await?;
-        Ok(Committed { steps: steps(&row, items.len(), self.store.ttl)?, recorded: None })
+        let steps = steps(&row, items.len(), self.store.ttl).map_err(Undone::Unreadable)?;
+        Ok(Committed { steps, recorded: None })
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::postgres::PgPool;
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::Row as _;
 
 use super::batch::Patience;
 use crate::node::Revision;
+use crate::store::postgres::pool::{Pool, Transaction};
+use crate::store::postgres::revision::revision_sql;
 use crate::store::postgres::{begin, decode};
 
 const LOCK_FREE: &str = r#"
@@ -23,17 +24,19 @@ SELECT node_id FROM node_registrations WHERE node_id = ANY ($1)
  ORDER BY node_id COLLATE "C" FOR UPDATE"#;
 
 /// In a statement after the one that locked the rows, so that it sees what the lock waited for.
-const REVISIONS: &str = "
+const REVISIONS: &str = concat!(
+    "
 SELECT n.node_id,
-       COALESCE((SELECT e.revision FROM node_events e
-                  WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
-                  ORDER BY e.revision DESC LIMIT 1), 0) AS revision
-  FROM node_registrations n WHERE n.node_id = ANY ($1)";
+       ",
+    revision_sql!(),
+    " AS revision
+  FROM node_registrations n WHERE n.node_id = ANY ($1)"
+);
 
 pub(in crate::store::postgres) async fn begin(
-    pool: &PgPool,
+    pool: &Pool,
     patience: Patience,
-) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+) -> Result<Transaction, sqlx::Error> {
     let statement = match patience {
         Patience::Hasty => begin::WRITE_HASTILY,
         Patience::None | Patience::Some => begin::WRITE,
@@ -43,7 +46,7 @@ pub(in crate::store::postgres) async fn begin(
 
 /// Locks rows to update them: those that exist, and without patience only those that nobody else holds.
 pub(in crate::store::postgres) async fn to_update(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     ids: &[&str],
     patience: Patience,
 ) -> Result<HashSet<String>, sqlx::Error> {
@@ -52,7 +55,7 @@ pub(in crate::store::postgres) async fn to_update(
 
 /// The same to delete them.
 pub(in crate::store::postgres) async fn to_delete(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     ids: &[&str],
     patience: Patience,
 ) -> Result<HashSet<String>, sqlx::Error> {
@@ -60,7 +63,7 @@ pub(in crate::store::postgres) async fn to_delete(
 }
 
 async fn locked(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     statement: &'static str,
     ids: &[&str],
 ) -> Result<HashSet<String>, sqlx::Error> {
@@ -75,7 +78,7 @@ async fn locked(
 
 /// The revisions of those of the rows that exist.
 pub(in crate::store::postgres) async fn revisions(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     ids: &[&str],
 ) -> Result<HashMap<String, Revision>, sqlx::Error> {
     let rows = sqlx::query(REVISIONS).persistent(false).bind(ids).fetch_all(&mut **tx).await?;

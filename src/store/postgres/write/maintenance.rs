@@ -3,26 +3,30 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sqlx::{Postgres, Row as _, Transaction};
+use sqlx::Row as _;
 
 use super::batch::{Batch, Committed, Patience, Step, Undone, run};
 use super::events::{Events, record};
 use super::lock::{self, begin};
 use super::swallowed;
 use crate::node::{EventKind, Reason, Ttl};
+use crate::store::postgres::pool::Transaction;
+use crate::store::postgres::revision::revision_sql;
 use crate::store::postgres::{PostgresStore, decode};
 use crate::store::{IfHeld, Maintained, MaintenanceWrite, StoreError, Written};
 
 /// In a statement after the one that locked the rows, so that it sees what the lock waited for.
-const PRESENT: &str = "
+const PRESENT: &str = concat!(
+    "
 SELECT n.node_id, n.node_type, n.node_version, n.capabilities::text, n.endpoints::text, n.metadata::text,
        n.health_endpoint, n.last_heartbeat, n.registered_at, n.updated_at, n.ttl_seconds, n.maintenance,
-       COALESCE((SELECT e.revision FROM node_events e
-                  WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')
-                  ORDER BY e.revision DESC LIMIT 1), 0) AS revision,
+       ",
+    revision_sql!(),
+    " AS revision,
        statement_timestamp() AS at, g.served_until, g.outage_began, g.outage_ended
   FROM node_registrations n LEFT JOIN (SELECT * FROM onex_registry_state LIMIT 1) g ON TRUE
- WHERE n.node_id = ANY ($1)";
+ WHERE n.node_id = ANY ($1)"
+);
 
 /// Only rows that are locked already, so the order of the plan is of no matter.
 const SET: &str = "
@@ -115,7 +119,7 @@ fn changes(write: &MaintenanceWrite, present: &HashMap<String, Maintained>) -> b
 }
 
 async fn present(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     ids: &[&str],
     server_ttl: Ttl,
 ) -> Result<HashMap<String, Maintained>, sqlx::Error> {
@@ -129,7 +133,7 @@ async fn present(
 
 /// The reasons as they are stored now. What is missing, a trigger of the user's own has swallowed.
 async fn set(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     writes: &[&MaintenanceWrite],
 ) -> Result<HashMap<String, Option<String>>, sqlx::Error> {
     if writes.is_empty() {

@@ -73,7 +73,7 @@ impl Batch for Registering<'_> {
             .bind(conditions.allowed_places)
             .bind(conditions.allowed_revisions);
         let row = call(self.store, patience, query).await?;
-        let (mut sorted, recorded) = outcome(&row, &writes, self.store.ttl)?;
+        let (mut sorted, recorded) = outcome(&row, &writes, self.store.ttl).map_err(Undone::Unreadable)?;
 
         let mut steps: Vec<Option<Step<Registered>>> = items.iter().map(|_| None).collect();
         for (place, step) in order.into_iter().zip(sorted.drain(..)) {

@@ -1,0 +1,70 @@
+use tempfile::TempDir;
+
+use super::*;
+use crate::node::{Actor, JsonObject, NodeId, NodeType, NodeVersion, Origin, Precondition, Registration};
+use crate::registry::writer::slot::{Class, Slot};
+use crate::store::clock::SystemClock;
+use crate::store::sqlite::SqliteStore;
+
+const WRITES: Slot = Slot { lane: Lane::Writes, aside: false };
+const HELD: Slot = Slot { lane: Lane::Writes, aside: true };
+
+async fn writer() -> (Arc<Writer>, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("registry.db").display());
+    let ttl = Ttl::from_seconds(90);
+    let store = SqliteStore::open(&url, Arc::new(SystemClock), ttl).await.unwrap();
+    let writer = Writer::new(Parts {
+        store: Arc::new(store),
+        catalog: Arc::new(Catalog::new(ttl)),
+        metrics: Arc::new(Metrics::new().unwrap()),
+        ttl,
+        slow: Duration::from_mins(1),
+        suspicions: mpsc::channel(1).0,
+    });
+    (writer, folder)
+}
+
+fn write(id: &str) -> RegisterWrite {
+    RegisterWrite {
+        registration: Registration {
+            node_id: NodeId::parse(id).unwrap(),
+            node_type: NodeType::Effect,
+            node_version: NodeVersion::default(),
+            capabilities: JsonObject::empty(),
+            endpoints: JsonObject::empty(),
+            metadata: JsonObject::empty(),
+            health_endpoint: None,
+            ttl_seconds: None,
+        },
+        alive: false,
+        precondition: Precondition::None,
+        origin: Origin { actor: Actor::anonymous(), correlation_id: None },
+    }
+}
+
+/// Two ids that are under way, and whose batch nobody does.
+fn taken(writer: &Writer) -> Batch<Work> {
+    let mut state = writer.lock();
+    for id in ["a", "b"] {
+        let (reply, _) = Reply::one();
+        let work = Work::Register(Box::new(write(id)), reply);
+        state.queue.push(NodeKey::new(id).unwrap(), work, Instant::now());
+    }
+    state.queue.start(Instant::now()).unwrap()
+}
+
+#[tokio::test]
+async fn a_panic_at_the_end_of_a_batch_stops_nothing_else() {
+    let (writer, _folder) = writer().await;
+    let batch = taken(&writer);
+    assert_eq!((batch.slot, batch.class), (WRITES, Class::Register));
+    // No batch is under way there, so it can't have ended.
+    let ids = batch.ids.into_iter().map(|id| (id, Fate::Free)).collect();
+    writer.end(Ended { slot: HELD, began: Instant::now(), ids, away: None });
+    for id in ["a", "b"] {
+        let registered = tokio::time::timeout(queue::PATIENCE / 2, writer.register(write(id))).await;
+        assert!(registered.is_ok_and(|result| result.is_ok()), "{id} is still taken for under way");
+    }
+    writer.close().await;
+}
