@@ -12,11 +12,13 @@ use super::Writer;
 use super::count::Beats;
 use super::kinds::{Deregistrations, Kind, Maintenance, Registrations};
 use super::queue::Batch;
+use super::reply::Reply;
 use super::slot::{Class, Slot};
 use super::work::{Callers, Work};
-use crate::node::{NodeKey, Origin};
+use crate::node::{NodeKey, Origin, Ttl};
+use crate::registry::catalog::Catalog;
 use crate::registry::{RegistryError, SignOfLife, report};
-use crate::store::{Heartbeat, IfHeld, Written};
+use crate::store::{Heartbeat, IfHeld, Recorded, Written};
 
 /// While a batch is under way, what waits is looked at this often: nothing takes it out of the queue meanwhile.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -27,6 +29,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// catalog learns it from the log of events. Their ids are free again: a write that comes later finds the row locked, if
 /// the database is still at work on it, and goes the side way.
 const LONGEST_CALL: Duration = Duration::from_secs(30);
+
+/// So many nodes take a millisecond to be put into the catalog, and more: that is done where no reader waits behind it.
+const MANY: usize = 16;
 
 /// What is left to do when a batch has ended.
 pub(super) struct Ended {
@@ -92,32 +97,19 @@ impl Writer {
         let failed = writes.iter().zip(&results).find(|(_, result)| is_failure(result));
         in_span_of(failed.map(|(write, _)| K::origin(write)), || report(K::OPERATION, errors(&results)));
 
-        let mut fates = Fates::default();
-        let mut outcomes = Vec::with_capacity(results.len());
-        let mut answers = Vec::with_capacity(results.len());
-        for (((write, reply), id), result) in writes.into_iter().zip(replies).zip(ids).zip(results) {
-            match result {
-                Ok(done) => {
-                    let (outcome, answer) = K::tell(write, done, self.ttl);
-                    outcomes.push(outcome);
-                    answers.push((id, reply, Ok(answer)));
-                    fates.fates.push(Fate::Free);
-                }
-                Err(RegistryError::Held) => fates.fates.push(Fate::Held(K::close(write, reply))),
-                Err(error) => {
-                    fates.note(&error);
-                    answers.push((id, reply, Err(error)));
-                }
-            }
-        }
-        // Before the callers know: what is acknowledged is seen by the next read here.
-        let mut unknown = HashSet::new();
-        if !outcomes.is_empty() || !recorded.is_empty() {
-            unknown.extend(self.catalog.written(&recorded, outcomes));
-        }
+        let (catalog, ttl) = (Arc::clone(&self.catalog), self.ttl);
+        let settle = move || settle::<K>(&catalog, ttl, writes.into_iter().zip(replies), results, &recorded);
+        let Settled { fates, answers, unknown } = if ids.len() < MANY {
+            settle()
+        } else {
+            // A panic there is one here.
+            tokio::task::spawn_blocking(settle)
+                .await
+                .unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
+        };
         let mut later = Vec::new();
-        for (id, reply, answer) in answers {
-            if answer.is_ok() && unknown.contains(id) {
+        for (place, reply, answer) in answers {
+            if answer.is_ok() && ids.get(place).is_some_and(|id| unknown.contains(id)) {
                 later.push((reply, answer));
             } else {
                 reply.send(answer);
@@ -219,6 +211,49 @@ impl Writer {
         });
         None
     }
+}
+
+/// What a kind of writes came to.
+struct Settled<A> {
+    fates: Fates,
+    /// What is to be told, of the items at these places.
+    answers: Vec<(usize, Reply<A>, Result<A, RegistryError>)>,
+    /// Nodes that the catalog doesn't know so yet.
+    unknown: HashSet<NodeKey>,
+}
+
+/// Makes answers of what the store says, and tells the catalog: before the callers know, for what is acknowledged is seen
+/// by the next read here.
+fn settle<K: Kind>(
+    catalog: &Catalog,
+    ttl: Ttl,
+    writes: impl Iterator<Item = (K::Write, Reply<K::Answer>)>,
+    results: Vec<Result<K::Done, RegistryError>>,
+    recorded: &[Recorded],
+) -> Settled<K::Answer> {
+    let mut fates = Fates::default();
+    let mut outcomes = Vec::with_capacity(results.len());
+    let mut answers = Vec::with_capacity(results.len());
+    for (place, ((write, reply), result)) in writes.zip(results).enumerate() {
+        match result {
+            Ok(done) => {
+                let (outcome, answer) = K::tell(write, done, ttl);
+                outcomes.push(outcome);
+                answers.push((place, reply, Ok(answer)));
+                fates.fates.push(Fate::Free);
+            }
+            Err(RegistryError::Held) => fates.fates.push(Fate::Held(K::close(write, reply))),
+            Err(error) => {
+                fates.note(&error);
+                answers.push((place, reply, Err(error)));
+            }
+        }
+    }
+    let mut unknown = HashSet::new();
+    if !outcomes.is_empty() || !recorded.is_empty() {
+        unknown.extend(catalog.written(recorded, outcomes));
+    }
+    Settled { fates, answers, unknown }
 }
 
 impl Fates {

@@ -14,13 +14,13 @@ use crate::store::{
 };
 
 /// A kind of writes.
-pub(super) trait Kind {
+pub(super) trait Kind: 'static {
     /// What it is called in the log.
     const OPERATION: &'static str;
     /// What is written.
-    type Write: Send + Sync;
+    type Write: Send + Sync + 'static;
     /// What the store says of it.
-    type Done: Send;
+    type Done: Send + 'static;
     /// What the caller gets.
     type Answer: Send + 'static;
 

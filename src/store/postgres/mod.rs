@@ -90,7 +90,7 @@ impl PostgresStore {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
         let replica = uuid::Uuid::new_v4().to_string().into();
-let pool = Pool::new(pool);
+        let pool = Pool::new(pool);
         let notifier = Arc::new(follow::Notifier::start(pool.clone(), sessions.clone()));
         Ok(Self {
             pool,
