@@ -3,6 +3,7 @@
 //! Reads (`reads`) come from the `catalog` or the store, writes (`writes`) go through the `writer`; the life of the fleet is looked after beside them (`health`, with the
 //! `prober`).
 
+mod bounds;
 pub mod catalog;
 mod follower;
 pub mod health;

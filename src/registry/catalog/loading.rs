@@ -12,8 +12,8 @@ use crate::store::{Loaded, Recorded};
 /// So many bytes are remembered of what is written while the table is read.
 const MAX_BYTES: usize = 128 * 1024 * 1024;
 
-/// Not all that was written while the table was read could be remembered, or somebody has begun to read it anew. It is to
-/// be read again.
+/// Not all that was written while the table was read could be remembered, or it was written to another database, or
+/// somebody has begun to read the table anew. It is to be read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not all is known that was written while the table was read")]
 pub struct NotAll;
@@ -74,8 +74,7 @@ impl<'a> Loading<'a> {
         let mut writer = catalog.write();
         writer.meanwhile = Some(Meanwhile::default());
         writer.loadings += 1;
-        let epoch = catalog.fleet().map_or(0, |fleet| fleet.epoch()) + 1;
-        Self { catalog, fleet: Fleet::empty(catalog.ttl, epoch), number: writer.loadings }
+        Self { catalog, fleet: Fleet::empty(catalog.ttl, writer.epoch + 1), number: writer.loadings }
     }
 
     /// The next record.
@@ -95,9 +94,11 @@ impl<'a> Loading<'a> {
         }
         let meanwhile = writer.meanwhile.take().filter(Meanwhile::is_all).ok_or(NotAll)?;
         self.fleet.loaded(loaded.position.revision, loaded.horizon);
+        self.fleet.loaded_after(loaded.position.last);
         let mut ahead = Ahead::default();
         for done in meanwhile.done {
             match done {
+                Done::Written(recorded, _) if self.fleet.is_contradicted_by(&recorded) => return Err(NotAll),
                 Done::Written(recorded, outcomes) => {
                     Applying::new(&mut self.fleet, &mut ahead).written(&recorded, outcomes);
                 }
@@ -111,6 +112,7 @@ impl<'a> Loading<'a> {
             }
         }
         writer.ahead = ahead;
+        writer.epoch = self.fleet.epoch();
         let revision = self.fleet.revision();
         catalog.current.store(Some(Arc::new(self.fleet.clone())));
         catalog.revision.send_replace(Some(revision));

@@ -14,6 +14,7 @@ mod retention;
 mod sessions;
 mod status;
 mod summary;
+mod tag;
 mod write;
 
 pub mod migrate;
@@ -28,6 +29,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Semaphore;
 
 use self::sessions::Sessions;
+use self::tag::Tag;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::{
     Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, IfHeld,
@@ -54,8 +56,8 @@ pub struct PostgresStore {
     turns: Arc<Semaphore>,
     /// How long a node counts as alive after a sign of life, unless it says otherwise.
     ttl: Ttl,
-    /// Who wrote a row of `onex_registry_signs`: whoever follows them passes over his own.
-    replica: Arc<str>,
+    /// Who wrote a row of `onex_registry_signs`.
+    tag: Arc<Tag>,
     /// Whether named statements and settings of a session can be used.
     sessions: Sessions,
 }
@@ -78,8 +80,7 @@ impl PostgresStore {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
         let turns = usize::try_from(max_connections / 2).unwrap_or(1).max(1);
-        let replica = uuid::Uuid::new_v4().to_string().into();
-        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl, replica, sessions })
+        Ok(Self { pool, turns: Arc::new(Semaphore::new(turns)), ttl, tag: Arc::new(Tag::new()), sessions })
     }
 
     /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.

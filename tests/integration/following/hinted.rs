@@ -6,11 +6,9 @@ use onex_registry::node::Revision;
 use onex_registry::store::IfHeld;
 use onex_registry::store::health::{LifeChange, ReplicaId};
 use onex_registry::store::{Hints, Store, StoreError};
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
 
 use super::{LEADER, Setting, TTL, another, effect, key, registration};
+use crate::harness::proxy::Proxy;
 use crate::harness::{Backend, sql};
 
 /// A hint that comes. None that is waited for comes later than this.
@@ -23,7 +21,7 @@ async fn listen(store: &dyn Store) -> Box<dyn Hints> {
 }
 
 /// PostgreSQL's triggers don't notify where transactions can be prepared, as they can in the cluster of the tests.
-const NOTIFY_ANYWAY: &str = r"
+pub(crate) const NOTIFY_ANYWAY: &str = r"
 DO $$ BEGIN
     EXECUTE replace(pg_get_functiondef('onex_registry_record(text,text,text[])'::regprocedure), '= ''0''', '<> ''''');
 END $$";
@@ -96,50 +94,21 @@ async fn who_loses_the_connection_is_told_so() {
         .await;
 }
 
-/// Passes on what comes to a server until it is told to be silent: then nothing arrives, and no connection ends. Tells
-/// of each connection that a client ends.
-async fn proxy(to: String, silent: watch::Receiver<bool>, ended: mpsc::UnboundedSender<()>) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let (to, mut silent, ended) = (to.clone(), silent.clone(), ended.clone());
-            tokio::spawn(async move {
-                let mut server = TcpStream::connect(to).await.unwrap();
-                let is_silent = tokio::select! {
-                    _ = copy_bidirectional(&mut client, &mut server) => false,
-                    _ = silent.wait_for(|silent| *silent) => true,
-                };
-                if is_silent {
-                    // What the client still says is read and goes nowhere.
-                    tokio::io::copy(&mut client, &mut tokio::io::sink()).await.ok();
-                }
-                ended.send(()).ok();
-            });
-        }
-    });
-    port
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_gives_up_a_connection_that_is_silently_dead_leaves_none_open() {
     let setting = Setting::open(Backend::Postgres).await;
     let database = setting.database.as_ref().unwrap();
-    let mut url = url::Url::parse(&database.url()).unwrap();
-    let to = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
-    let (silence, silent) = watch::channel(false);
-    let (ended, mut has_ended) = mpsc::unbounded_channel();
-    url.set_host(Some("127.0.0.1")).unwrap();
-    url.set_port(Some(proxy(to, silent, ended).await)).unwrap();
-    let store = onex_registry::store::postgres::PostgresStore::connect(url.as_str(), 4, TTL).await.unwrap();
-    has_ended.recv().await.expect("the first connection is a trial");
+    let mut proxy = Proxy::start(database).await;
+    let store = onex_registry::store::postgres::PostgresStore::connect(proxy.url(), 4, TTL).await.unwrap();
+    // The first connection is a trial.
+    proxy.ended().await;
     let mut hints = listen(&store).await;
-    silence.send(true).unwrap();
+    proxy.silence_everybody();
     setting.register(&["a"], &effect(0)).await;
     let nothing = tokio::time::timeout(Duration::from_millis(200), hints.next()).await;
     assert!(nothing.is_err(), "{nothing:?}");
     drop(hints);
-    tokio::time::timeout(Duration::from_secs(30), has_ended.recv()).await.expect("it is closed").unwrap();
+    tokio::time::timeout(Duration::from_secs(30), proxy.ended()).await.expect("it is closed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ pub(crate) mod database;
 pub(crate) mod endpoints;
 pub(crate) mod pooler;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod raw;
 mod reading;
 pub(crate) mod server;

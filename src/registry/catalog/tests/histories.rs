@@ -286,6 +286,7 @@ impl World {
             records,
             snapshot: self.newest(),
             signs: self.signs[self.signs_read..].to_vec(),
+            signs_are_missing: false,
             position: position(to.get()),
             horizon: Horizon::at(self.at()),
             lag: Duration::ZERO,

@@ -3,10 +3,11 @@
 mod histories;
 mod queries;
 mod snapshots;
+mod wrong;
 
 use super::*;
 use crate::node::{DiscoveryQuery, JsonText, NodeRecord};
-use crate::store::{Loaded, Position};
+use crate::store::{EventMark, Loaded, Position};
 
 pub(super) const TTL: Ttl = Ttl::from_seconds(90);
 
