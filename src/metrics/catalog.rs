@@ -22,7 +22,7 @@ impl Catalog {
             loads: family::counter(
                 registry,
                 "catalog_loads_total",
-                "Times the whole table was read: at the start, and when the events did not go on from where they were read.",
+                "Times the whole table was read: at the start, when the events did not go on from where they were read, and when nobody recorded what the table held.",
             )?,
             mended: family::counter(
                 registry,
@@ -38,7 +38,12 @@ impl Catalog {
         self.loads.inc();
     }
 
-    /// So many nodes were found to differ, and were mended.
+    /// Reads are answered by the database until it is.
+    pub fn unloaded(&self) {
+        self.loaded.set(0);
+    }
+
+    /// So many nodes were found to differ.
     pub fn mended(&self, nodes: u64) {
         self.mended.inc_by(nodes);
     }

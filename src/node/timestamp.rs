@@ -17,7 +17,7 @@ impl Timestamp {
 
     /// The instant so many microseconds after the Unix epoch.
     #[must_use]
-    pub fn from_unix_micros(micros: i64) -> Self {
+    pub const fn from_unix_micros(micros: i64) -> Self {
         Self(micros)
     }
 

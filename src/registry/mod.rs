@@ -4,6 +4,7 @@
 //! the catalog equal to the table, and `watching` tells those who wait for changes. Beside them the life of the fleet is
 //! looked after (`health`, with the `prober`).
 
+mod bounds;
 pub mod catalog;
 mod follower;
 pub mod health;

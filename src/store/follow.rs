@@ -1,6 +1,7 @@
 //! How a replica keeps up with the table: all of it at first, and then what the events say has changed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,11 +10,28 @@ use tokio::time::Instant;
 use super::StoreError;
 use crate::node::{Event, Horizon, NodeKey, NodeRecord, Revision, Timestamp};
 
+/// Which event it is. Its number alone may be that of another one, if the database was restored since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventMark {
+    /// Its number.
+    pub revision: Revision,
+    /// Its instant.
+    pub occurred_at: Timestamp,
+}
+
+impl From<&Event> for EventMark {
+    fn from(event: &Event) -> Self {
+        Self { revision: event.revision, occurred_at: event.occurred_at }
+    }
+}
+
 /// How far a replica has read.
 #[derive(Debug, Clone, Default)]
 pub struct Position {
     /// All events up to this one.
     pub revision: Revision,
+    /// The newest of them that is known. If it isn't in the log any more, what follows there doesn't follow on this.
+    pub last: Option<EventMark>,
     /// Which signs of life have been read. They have numbers of their own, which are not in the order of commits.
     pub(in crate::store) journal: JournalPosition,
 }
@@ -26,13 +44,42 @@ pub(in crate::store) struct JournalPosition {
     /// Those up to there that have not been seen, since when they are missed, in the order of their numbers. Their
     /// transactions may still commit.
     pub(in crate::store) missing: Vec<(i64, Instant)>,
+    /// When it was read last, by the database's clock: rows are not kept for long.
+    pub(in crate::store) read_at: Option<Timestamp>,
+    /// Whose rows were passed over.
+    pub(in crate::store) own: Option<Arc<str>>,
 }
 
 impl Position {
-    /// The same, but with all events up to this one read, at the least.
+    /// The same, but with all events up to this one read, at the least, of which another one is known.
     #[must_use]
-    pub fn at_least(self, revision: Revision) -> Self {
-        Self { revision: self.revision.max(revision), ..self }
+    pub fn at_least(self, revision: Revision, last: Option<EventMark>) -> Self {
+        Self { revision: self.revision.max(revision), last: self.last.max(last), ..self }
+    }
+
+    /// The same, but all signs of life that are in the journal are to be read again. To take them twice does no harm.
+    #[must_use]
+    pub fn with_journal_unread(self) -> Self {
+        Self { journal: self.journal.unread(), ..self }
+    }
+
+    /// Whether it can be read on from here in a log that has a newest event, from which events up to one may have been
+    /// deleted, and in which the last that is known has this instant.
+    pub(in crate::store) fn is_in(
+        &self,
+        kept_after: Revision,
+        newest: Revision,
+        last: Option<Timestamp>,
+    ) -> bool {
+        let is_known = |mark: EventMark| mark.revision <= kept_after || last == Some(mark.occurred_at);
+        (kept_after..=newest).contains(&self.revision) && self.last.is_none_or(is_known)
+    }
+}
+
+impl JournalPosition {
+    /// The position of who is to read all rows that there are.
+    pub(in crate::store) fn unread(&self) -> Self {
+        Self { read_at: self.read_at, ..Self::default() }
     }
 }
 
@@ -57,6 +104,8 @@ pub struct Followed {
     pub snapshot: Revision,
     /// Signs of life, and registrations that changed nothing, which other replicas have taken.
     pub signs: Vec<Signs>,
+    /// There may have been others that are not kept any more. The table has them.
+    pub signs_are_missing: bool,
     /// Where to read on.
     pub position: Position,
     /// What status is judged by: all signs of life until then have been read.

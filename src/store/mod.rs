@@ -21,7 +21,7 @@ use async_trait::async_trait;
 
 pub use error::StoreError;
 pub use event_page::EventPage;
-pub use follow::{Digest, Followed, Hints, Loaded, Position, Recorded, Signs, Written};
+pub use follow::{Digest, EventMark, Followed, Hints, Loaded, Position, Recorded, Signs, Written};
 pub use page::Page;
 pub use retention::{Pruned, Swept};
 
@@ -56,7 +56,8 @@ pub trait Store: Send + Sync + 'static {
     async fn load(&self, take: &mut (dyn FnMut(NodeRecord) + Send)) -> Result<Loaded, StoreError>;
 
     /// Reads what has happened since a position, in one snapshot: a few thousand events at most, and all signs of life.
-    /// [`StoreError::EventsGone`] if it can't be read on from there, and all has to be loaded again.
+    /// [`StoreError::EventsGone`] if it can't be read on from there, because events were deleted or are others than those
+    /// that were read, and all has to be loaded again.
     async fn follow(&self, position: &Position) -> Result<Followed, StoreError>;
 
     /// Asks to be told when there may be something to follow. `None` if the database can't tell us: a pooler stands

@@ -3,9 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::follow::JournalPosition;
 use super::page::rendered_bytes;
-use super::{Followed, Position, Signs};
+use super::{EventMark, Followed, Position, Signs};
 use crate::node::{Event, Horizon, NodeKey, NodeRecord, Revision};
 
 /// So many events are read at a time.
@@ -60,13 +59,13 @@ impl News {
         self.records.extend(records.into_iter().map(|record| (record.node_id.clone(), record)));
     }
 
-    /// All that was read in a snapshot.
+    /// All that was read in a snapshot, by who was at a position before, but has read on in the journal.
     pub(super) fn finish(
         mut self,
         newest: Revision,
         horizon: Horizon,
         signs: Vec<Signs>,
-        journal: JournalPosition,
+        before: Position,
     ) -> Followed {
         // An event whose node hasn't been read is left for the next time.
         if let Some(unread) = self.named.get(self.read)
@@ -75,7 +74,8 @@ impl News {
             self.events.truncate(end);
             self.complete = false;
         }
-        let last = self.events.last().map(|event| event.revision).filter(|_| !self.complete);
+        let last = self.events.last().map(EventMark::from);
+        let revision = last.filter(|_| !self.complete).map_or(newest, |last| last.revision);
         let lag = self
             .events
             .first()
@@ -85,7 +85,8 @@ impl News {
             records: self.records,
             snapshot: newest,
             signs,
-            position: Position { revision: last.unwrap_or(newest), journal },
+            signs_are_missing: false,
+            position: Position { revision, last: last.or(before.last), ..before },
             horizon,
             lag: Duration::from_micros(u64::try_from(lag).unwrap_or_default()),
         }
@@ -135,7 +136,7 @@ mod tests {
             news.take(records);
         }
         let horizon = Horizon::at(Timestamp::from_unix_micros(1_000_000));
-        news.finish(Revision::new(newest).unwrap(), horizon, Vec::new(), JournalPosition::default())
+        news.finish(Revision::new(newest).unwrap(), horizon, Vec::new(), Position::default())
     }
 
     #[test]

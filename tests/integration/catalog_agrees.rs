@@ -234,6 +234,7 @@ impl Side {
             records: HashMap::new(),
             snapshot: Revision::ZERO,
             signs: vec![],
+            signs_are_missing: false,
             position: Position::default(),
             horizon,
             lag: Duration::ZERO,

@@ -1,7 +1,7 @@
 //! How a replica keeps up with the table, on the stores themselves: all of it at first, then what has happened since.
 
 mod comparing;
-mod hinted;
+pub(crate) mod hinted;
 mod loading;
 mod reading_on;
 mod repairing;

@@ -23,6 +23,7 @@ mod group_commit;
 mod health;
 mod heartbeats;
 mod histories;
+mod keeping_up;
 mod loading;
 mod long_poll;
 mod maintenance;

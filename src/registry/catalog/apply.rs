@@ -1,4 +1,5 @@
-//! How what happens gets into the fleet, in whatever order it is heard of.
+//! How what happens gets into the fleet, in whatever order it is heard of. What the follower reads comes by way of
+//! `following`.
 //!
 //! Three things are heard: what our own batches have done, as soon as they are durable; what the follower reads, which is
 //! everything, but later; and signs of life. A batch of ours may come before changes of others that are older than it, and
@@ -16,15 +17,20 @@ use super::changes::Change;
 use super::fleet::Fleet;
 use super::node::Node;
 use crate::node::{Event, Horizon, NodeKey, NodeRecord, Revision, ShownRecord, Timestamp};
-use crate::store::{Followed, Recorded};
+use crate::store::Recorded;
 
 /// A sign of life may be heard of before the registration, by the transaction that took it, and be younger than what that
 /// has read. Not by more than this.
 const LATE_MICROS: i64 = 60_000_000;
 /// So many changes wait for older ones. If there are more, the follower brings them.
 const MAX_WAITING: usize = 65_536;
+/// So many removals are remembered, each of another node: several fleets of them.
+const MAX_REMOVED: usize = if cfg!(test) { 1_000 } else { 1 << 19 };
 /// So many signs of life are remembered of nodes that we don't know yet.
 const MAX_EARLY: usize = 65_536;
+/// So many nodes are remembered as what they were before they were put in without an event. Whoever watches the others
+/// is told that they are what they were already.
+const MAX_UNTOLD: usize = 65_536;
 
 /// What a batch of ours has left behind of a node.
 #[derive(Debug, Clone)]
@@ -46,6 +52,8 @@ pub(super) struct Ahead {
     waiting_changes: usize,
     /// Signs of life of nodes that we don't know. The follower brings those; what isn't there the second time is gone.
     early: [HashMap<NodeKey, Timestamp>; 2],
+    /// What nodes were that were put in without an event: their next event is to tell of that, too.
+    untold: HashMap<NodeKey, Option<Arc<Node>>>,
 }
 
 struct Waiting {
@@ -58,7 +66,7 @@ pub(super) struct Applying<'a> {
     pub(super) fleet: &'a mut Fleet,
     pub(super) ahead: &'a mut Ahead,
     /// What the nodes were that are changed by this.
-    before: HashMap<NodeKey, Option<Arc<Node>>>,
+    pub(super) before: HashMap<NodeKey, Option<Arc<Node>>>,
 }
 
 impl<'a> Applying<'a> {
@@ -93,49 +101,18 @@ impl<'a> Applying<'a> {
             self.ahead.wait(last, Waiting { previous: *previous, changes });
         }
         self.catch_up();
-        self.ahead.come_true(self.fleet);
+        self.come_true();
         unknown
-    }
-
-    /// See [`super::Catalog::followed`].
-    pub(super) fn followed(mut self, followed: Followed) {
-        let Followed { events, mut records, snapshot, signs, position, horizon, .. } = followed;
-        let is_newest = snapshot >= self.fleet.revision;
-        for event in &events {
-            if let Some(record) = records.remove(&event.node_id) {
-                // All that the snapshot has is there, if we know of nothing newer: of rows that no event announced, too.
-                let removed = self.newest_removal(&record.node_id);
-                let may_be_new = is_newest && (removed < Some(record.revision) || removed <= Some(snapshot));
-                self.present(record, None, may_be_new);
-            } else if !self.before.contains_key(&event.node_id) {
-                self.gone(&event.node_id, snapshot);
-            }
-        }
-        let mut waited = self.ahead.changes_up_to(position.revision);
-        for event in events {
-            if event.revision > self.fleet.revision {
-                let change = waited.remove(&event.revision).unwrap_or_else(|| self.change(event));
-                self.fleet.changes.push(change);
-            }
-        }
-        self.fleet.revision = self.fleet.revision.max(position.revision);
-        self.catch_up();
-        judge_by(self.fleet, horizon);
-        for sign in &signs {
-            for id in &sign.alive {
-                self.fleet.seen_alive(id, sign.at);
-            }
-            for node in sign.renewed.iter().filter_map(|id| self.fleet.get(id)) {
-                node.renewed(sign.at);
-            }
-        }
-        self.ahead.come_true(self.fleet);
-        self.ahead.forget_early();
     }
 
     /// A node as somebody has read it, and its JSON if it is at hand. Returns whether it is there so now, or as something
     /// newer.
-    fn present(&mut self, mut record: NodeRecord, shown: Option<Arc<ShownRecord>>, may_be_new: bool) -> bool {
+    pub(super) fn present(
+        &mut self,
+        mut record: NodeRecord,
+        shown: Option<Arc<ShownRecord>>,
+        may_be_new: bool,
+    ) -> bool {
         let present = self.fleet.get(&record.node_id).cloned();
         match &present {
             None if !may_be_new => {
@@ -179,7 +156,7 @@ impl<'a> Applying<'a> {
     }
 
     /// A node that was removed, at the latest by the change with this number.
-    fn gone(&mut self, id: &NodeKey, by: Revision) {
+    pub(super) fn gone(&mut self, id: &NodeKey, by: Revision) {
         let present = self.fleet.get(id).cloned();
         if present.as_ref().is_none_or(|node| node.revision() <= by) {
             if by > self.fleet.revision {
@@ -201,23 +178,25 @@ impl<'a> Applying<'a> {
         self.fleet.horizon.at.minus_micros(LATE_MICROS)
     }
 
-    fn newest_removal(&self, id: &NodeKey) -> Option<Revision> {
+    pub(super) fn newest_removal(&self, id: &NodeKey) -> Option<Revision> {
         self.ahead.removed.get(id).copied()
     }
 
     /// Remembers what a node was before this.
-    fn touch(&mut self, id: &NodeKey, was: Option<Arc<Node>>) {
+    pub(super) fn touch(&mut self, id: &NodeKey, was: Option<Arc<Node>>) {
         self.before.entry(id.clone()).or_insert(was);
     }
 
-    fn change(&self, event: Event) -> Arc<Change> {
+    pub(super) fn change(&mut self, event: Event) -> Arc<Change> {
         let after = self.fleet.get(&event.node_id).cloned();
-        let before = self.before.get(&event.node_id).cloned().unwrap_or_else(|| after.clone());
+        let untold = self.ahead.untold.remove(&event.node_id);
+        let before =
+            untold.or_else(|| self.before.get(&event.node_id).cloned()).unwrap_or_else(|| after.clone());
         Arc::new(Change { event, before, after })
     }
 
     /// Goes on over the batches that waited for what is known now.
-    fn catch_up(&mut self) {
+    pub(super) fn catch_up(&mut self) {
         while let Some(first) = self.ahead.waiting.first_entry() {
             if first.get().previous > self.fleet.revision {
                 break;
@@ -233,6 +212,19 @@ impl<'a> Applying<'a> {
         }
         let revision = self.fleet.revision;
         self.ahead.removed.retain(|_, removed| *removed > revision);
+    }
+
+    /// Notes the signs of life that came early, of those nodes of this that are known now.
+    pub(super) fn come_true(&mut self) {
+        for early in self.ahead.early.iter_mut().filter(|early| !early.is_empty()) {
+            for id in self.before.keys() {
+                let Some(node) = self.fleet.get(id) else { continue };
+                // What has come since may be another with the same id.
+                if let Some(at) = early.remove(id).filter(|at| *at >= node.registered_at()) {
+                    node.seen_alive(at);
+                }
+            }
+        }
     }
 }
 
@@ -261,6 +253,11 @@ impl Ahead {
         !self.waiting.is_empty()
     }
 
+    /// Whether changes of others have been waited for for too long to remember all that has been removed meanwhile.
+    pub(super) fn is_too_far(&self) -> bool {
+        self.removed.len() > MAX_REMOVED
+    }
+
     fn wait(&mut self, last: Revision, batch: Waiting) {
         self.waiting_changes += batch.changes.len();
         self.waiting.insert(last, batch);
@@ -272,12 +269,19 @@ impl Ahead {
     }
 
     /// The changes that waited, by their revisions, of the batches that begin at or below one.
-    fn changes_up_to(&self, revision: Revision) -> HashMap<Revision, Arc<Change>> {
+    pub(super) fn changes_up_to(&self, revision: Revision) -> HashMap<Revision, Arc<Change>> {
         let begun = self.waiting.values().take_while(|batch| batch.previous < revision);
         begun
             .flat_map(|batch| &batch.changes)
             .map(|change| (change.event.revision, Arc::clone(change)))
             .collect()
+    }
+
+    /// Remembers what a node was before it was put in without an event.
+    pub(super) fn untold(&mut self, id: &NodeKey, was: Option<Arc<Node>>) {
+        if self.untold.len() < MAX_UNTOLD && !self.untold.contains_key(id) {
+            self.untold.insert(id.clone(), was);
+        }
     }
 
     /// Remembers a sign of life of a node that we don't know.
@@ -289,22 +293,8 @@ impl Ahead {
         }
     }
 
-    /// Notes the signs of life of those nodes that are known now.
-    fn come_true(&mut self, fleet: &Fleet) {
-        for early in &mut self.early {
-            early.retain(|id, at| {
-                let node = fleet.get(id);
-                // What has come since may be another with the same id.
-                if let Some(node) = node.filter(|node| *at >= node.registered_at()) {
-                    node.seen_alive(*at);
-                }
-                node.is_none()
-            });
-        }
-    }
-
     /// Forgets the signs of life that were not even of nodes that the follower has brought since.
-    fn forget_early(&mut self) {
+    pub(super) fn forget_early(&mut self) {
         self.early.swap(0, 1);
         let [forgotten, _] = &mut self.early;
         forgotten.clear();

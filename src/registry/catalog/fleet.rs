@@ -17,7 +17,7 @@ use crate::node::{
     DiscoveryQuery, Horizon, NodeKey, NodeRecord, Revision, Shown, ShownRecord, Status, Summary,
     SummaryBuilder, Timestamp, Ttl,
 };
-use crate::store::Digest;
+use crate::store::{Digest, EventMark, Recorded};
 
 /// How old the horizon may be, with some to spare.
 const OLDEST_HORIZON_MICROS: i64 = 5_000_000;
@@ -58,7 +58,7 @@ impl Fleet {
             epoch,
             revision: Revision::ZERO,
             horizon: Horizon::at(Timestamp::NEG_INFINITY),
-            changes: Changes::after(Revision::ZERO),
+            changes: Changes::after(Revision::ZERO, None),
             ttl,
             nodes: Slots::default(),
             count: 0,
@@ -74,7 +74,18 @@ impl Fleet {
     pub(super) fn loaded(&mut self, revision: Revision, horizon: Horizon) {
         self.revision = revision;
         self.horizon = horizon;
-        self.changes = Changes::after(revision);
+        self.changes = Changes::after(revision, None);
+    }
+
+    /// The newest event was this one when all nodes were put in.
+    pub(super) fn loaded_after(&mut self, last: Option<EventMark>) {
+        self.changes = Changes::after(self.revision, last);
+    }
+
+    /// The newest event up to its revision, if one is known.
+    #[must_use]
+    pub fn last_event(&self) -> Option<EventMark> {
+        self.changes.newest()
     }
 
     /// All changes up to this one are in it.
@@ -88,6 +99,11 @@ impl Fleet {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether what a batch of ours has recorded doesn't go on from what is known.
+    pub(super) fn is_contradicted_by(&self, recorded: &[Recorded]) -> bool {
+        recorded.iter().any(|recorded| self.changes.contradict(self.revision, recorded))
     }
 
     /// What status is judged by: all signs of life until then are known.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Catalog;
 use super::apply::{Ahead, Applying, Outcome};
 use super::fleet::Fleet;
+use super::following::Following;
 use crate::node::{NodeKey, NodeRecord, Timestamp};
 use crate::store::page::rendered_bytes;
 use crate::store::{Followed, Loaded, Recorded};
@@ -12,8 +13,8 @@ use crate::store::{Followed, Loaded, Recorded};
 /// So many bytes are remembered of what is written while the table is read.
 const MAX_BYTES: usize = 128 * 1024 * 1024;
 
-/// Not all that was written while the table was read could be remembered, or somebody has begun to read it anew. It is to
-/// be read again.
+/// Not all that was written while the table was read could be remembered, or it was written to another database, or
+/// somebody has begun to read the table anew. It is to be read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not all is known that was written while the table was read")]
 pub struct NotAll;
@@ -77,9 +78,13 @@ impl<'a> Loading<'a> {
         let mut writer = catalog.write();
         writer.meanwhile = Some(Meanwhile::default());
         writer.loadings += 1;
-        let epoch = catalog.fleet().map_or(0, |fleet| fleet.epoch()) + 1;
-        let fleet = Fleet::empty(catalog.ttl, epoch);
-        Self { catalog, fleet, ahead: Ahead::default(), is_read: false, number: writer.loadings }
+        Self {
+            catalog,
+            fleet: Fleet::empty(catalog.ttl, writer.epoch + 1),
+            ahead: Ahead::default(),
+            is_read: false,
+            number: writer.loadings,
+        }
     }
 
     /// The next record.
@@ -91,12 +96,16 @@ impl<'a> Loading<'a> {
     /// and is not to be taken back to the time before.
     pub fn followed(&mut self, loaded: &Loaded, followed: Followed) {
         self.read(loaded);
-        Applying::new(&mut self.fleet, &mut self.ahead).followed(followed);
+        let mut following = Following::of(followed);
+        while following.has_more() {
+            following.go_on(Applying::new(&mut self.fleet, &mut self.ahead));
+        }
     }
 
     fn read(&mut self, loaded: &Loaded) {
         if !self.is_read {
             self.fleet.loaded(loaded.position.revision, loaded.horizon);
+            self.fleet.loaded_after(loaded.position.last);
         }
         self.is_read = true;
     }
@@ -115,6 +124,7 @@ impl<'a> Loading<'a> {
         self.read(loaded);
         for done in meanwhile.done {
             match done {
+                Done::Written(recorded, _) if self.fleet.is_contradicted_by(&recorded) => return Err(NotAll),
                 Done::Written(recorded, outcomes) => {
                     Applying::new(&mut self.fleet, &mut self.ahead).written(&recorded, outcomes);
                 }
@@ -128,6 +138,7 @@ impl<'a> Loading<'a> {
             }
         }
         writer.ahead = std::mem::take(&mut self.ahead);
+        writer.epoch = self.fleet.epoch();
         let revision = self.fleet.revision();
         catalog.current.store(Some(Arc::new(self.fleet.clone())));
         catalog.revision.send_replace(Some(revision));

@@ -1,14 +1,15 @@
 //! The whole fleet in memory, equal to the table up to a revision.
 //!
 //! Readers take a [`Fleet`], which never changes, and never wait for anybody. Writers (our own batches, and the
-//! follower) make the next one from it: `apply` has the rules. A fleet is made of tables that share what hasn't changed:
-//! the nodes by number (`slots`), the lists in the order of ids (`lists`), and who has what in its JSON (`index`, by
-//! `tokens`). `find` answers queries from these.
+//! follower) make the next one from it: `apply` has the rules, `following` takes what the follower brings. A fleet is
+//! made of tables that share what hasn't changed: the nodes by number (`slots`), the lists in the order of ids (`lists`),
+//! and who has what in its JSON (`index`, by `tokens`). `find` answers queries from these.
 
 mod apply;
 mod changes;
 mod find;
 mod fleet;
+mod following;
 mod index;
 mod lists;
 mod loading;
@@ -26,26 +27,29 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 
 use self::apply::{Ahead, Applying};
+use self::following::Following;
 use self::loading::Meanwhile;
 use crate::node::{NodeKey, Revision, Timestamp, Ttl};
-use crate::store::{Followed, Recorded};
+use crate::store::{Digest, Followed, Recorded};
 
 pub use self::apply::Outcome;
 pub use self::changes::{Behind, Change};
 pub use self::find::Conditions;
 pub use self::fleet::{Fleet, Found};
 pub use self::loading::{Loading, NotAll};
+pub use self::mending::Correction;
 pub use self::node::Node;
 
 /// The fleet as it is now, and how it becomes what it is next.
 pub struct Catalog {
     ttl: Ttl,
-    /// What readers take. `None` before it is loaded.
+    /// What readers take. `None` before it is loaded, and while it is known to be wrong.
     current: ArcSwapOption<Fleet>,
     /// Who makes the next fleet holds this while doing so. Not an async lock: it is held for the time of a computation,
     /// some microseconds for each node that changes.
     writer: Mutex<Writer>,
-    /// Given whenever there is a gap between the fleet's revision and a batch of ours, or one that somebody waits for.
+    /// Given whenever there is a gap between the fleet's revision and a batch of ours, or one that somebody waits for, or
+    /// no fleet any more.
     gap: Notify,
     /// The revision of `current`, for those that wait for it.
     revision: watch::Sender<Option<Revision>>,
@@ -57,8 +61,10 @@ struct Writer {
     ahead: Ahead,
     /// What is done while the table is being read, if it is.
     meanwhile: Option<Meanwhile>,
-    /// How many loadings have begun.
+    /// How many loadings have begun,
     loadings: u64,
+    /// and how many have come to their end.
+    epoch: u64,
     /// Somebody waits for the changes up to this one.
     wanted: Revision,
 }
@@ -76,13 +82,14 @@ impl Catalog {
         }
     }
 
-    /// The fleet; `None` before it is loaded.
+    /// The fleet; `None` before it is loaded, and after [`Catalog::unload`].
     #[must_use]
     pub fn fleet(&self) -> Option<Arc<Fleet>> {
         self.current.load_full()
     }
 
-    /// The revision up to which all changes are in the fleet, whenever the fleet changes; `None` before it is loaded.
+    /// The revision up to which all changes are in the fleet, whenever the fleet changes; `None` if there is
+    /// none.
     #[must_use]
     pub fn revision(&self) -> watch::Receiver<Option<Revision>> {
         self.revision.subscribe()
@@ -109,10 +116,20 @@ impl Catalog {
     ///
     /// Returns those that are not there as they were written: what was written changed nothing, and what there was, is
     /// not known here. Others have changed it a moment ago, or no event tells of it.
+    ///
+    /// If it was recorded where revisions have gone back, it would be taken for something old. So nothing is known any
+    /// more, and the store is asked: there is nothing to wait for.
     pub fn written(&self, recorded: &[Recorded], outcomes: Vec<Outcome>) -> Vec<NodeKey> {
         let mut writer = self.write();
         if let Some(meanwhile) = &mut writer.meanwhile {
             meanwhile.written(recorded, &outcomes);
+        }
+        if self.current.load().as_ref().is_some_and(|fleet| fleet.is_contradicted_by(recorded)) {
+            tracing::warn!(
+                "a write was recorded in another log than the one that was followed (the database was restored)"
+            );
+            self.forget(&mut writer);
+            return Vec::new();
         }
         let mut unknown = Vec::new();
         self.change(&mut writer, |applying| unknown = applying.written(recorded, outcomes));
@@ -143,6 +160,22 @@ impl Catalog {
         unknown
     }
 
+    /// Takes the signs of life that the table has, of what is still registered as it was.
+    pub fn lived(&self, lives: &[(NodeKey, Digest)]) {
+        let _writer = self.write();
+        let current = self.current.load();
+        let Some(fleet) = &*current else { return };
+        for (id, digest) in lives {
+            let node = fleet.get(id).filter(|node| node.registered_at() == digest.registered_at);
+            if let Some(node) = node {
+                digest.last_heartbeat.into_iter().for_each(|at| node.seen_alive(at));
+                if node.revision() == digest.revision {
+                    node.renewed(digest.updated_at);
+                }
+            }
+        }
+    }
+
     /// Begins to take the whole table. What is written meanwhile is not forgotten, and what was there is served until
     /// then. A loading that was begun before comes to nothing.
     #[must_use]
@@ -150,9 +183,12 @@ impl Catalog {
         Loading::begin(self)
     }
 
-    /// Takes what the follower has read. Nothing of it is taken twice, and nothing undoes what is newer.
+    /// Takes what the follower has read. Nothing of it is taken twice, and nothing undoes what is newer. Our own batches
+    /// have their turns in between.
     pub fn followed(&self, followed: Followed) {
-        self.change(&mut self.write(), |applying| applying.followed(followed));
+        let mut following = Following::of(followed);
+        // What is left is of no use to a catalog that has been unloaded meanwhile.
+        while following.has_more() && self.change(&mut self.write(), |applying| following.go_on(applying)) {}
     }
 
     /// The instant up to which all signs of life are known, when nothing else has been read.
@@ -167,17 +203,23 @@ impl Catalog {
         }
     }
 
-    /// Makes the next fleet and shows it.
-    fn change(&self, writer: &mut Writer, change: impl FnOnce(Applying<'_>)) {
-        let Some(fleet) = self.fleet() else { return };
+    /// Makes the next fleet and shows it. Returns whether there is one.
+    fn change(&self, writer: &mut Writer, change: impl FnOnce(Applying<'_>)) -> bool {
+        let Some(fleet) = self.fleet() else { return false };
         let before = fleet.revision();
         let mut next = Fleet::clone(&fleet);
         change(Applying::new(&mut next, &mut writer.ahead));
+        if writer.ahead.is_too_far() {
+            tracing::warn!("changes of others were waited for in vain: all is read anew");
+            self.forget(writer);
+            return false;
+        }
         let revision = next.revision();
         self.current.store(Some(Arc::new(next)));
         if revision != before {
             self.revision.send_replace(Some(revision));
         }
+        true
     }
 
     /// A panic while the next fleet is made leaves the present one as it is: the lock is as good as before. What it was to

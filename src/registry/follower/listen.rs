@@ -4,13 +4,14 @@
 //! reader looks by itself every half a second, and tells us if it found what no hint had told of.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::node::Revision;
+use crate::registry::bounds::{keep_going, within};
 use crate::store::{Hints, Store};
 
 /// The pause after a connection was lost, or could not be had; doubled each time, up to the longest.
@@ -28,10 +29,26 @@ pub(super) struct Ear {
     open: AtomicBool,
     /// The newest revision that a hint told of.
     told: AtomicI64,
+    /// How many hints told of something, and not up to where.
+    vague: AtomicU64,
     /// Something was heard: the reader is to look.
     heard: Notify,
     /// The reader found what nobody had told of: the connection is dead.
     deaf: Notify,
+}
+
+/// What had been heard at an instant.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Heard {
+    told: i64,
+    vague: u64,
+}
+
+impl Heard {
+    /// Whether a hint told of this revision, or of a later one, or, since another instant, of something that may be it.
+    pub(super) fn of(self, revision: Revision, since: Self) -> bool {
+        self.told >= revision.get() || self.vague != since.vague
+    }
 }
 
 impl Ear {
@@ -40,9 +57,9 @@ impl Ear {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Whether a hint told of this revision, or of a later one.
-    pub(super) fn was_told_of(&self, revision: Revision) -> bool {
-        self.told.load(Ordering::Acquire) >= revision.get()
+    /// What has been heard so far.
+    pub(super) fn so_far(&self) -> Heard {
+        Heard { told: self.told.load(Ordering::Acquire), vague: self.vague.load(Ordering::Acquire) }
     }
 
     /// Waits for a hint. One that came before is not lost.
@@ -58,16 +75,19 @@ impl Ear {
 
     fn tell(&self, hint: Option<Revision>) {
         match hint {
-            Some(revision) => self.told.fetch_max(revision.get(), Ordering::AcqRel),
-            // It may be about anything.
-            None => self.told.swap(i64::MAX, Ordering::AcqRel),
-        };
+            Some(revision) => drop(self.told.fetch_max(revision.get(), Ordering::AcqRel)),
+            None => drop(self.vague.fetch_add(1, Ordering::AcqRel)),
+        }
         self.heard.notify_one();
     }
 
-    /// From now on, what is to be told is what comes after this revision.
-    pub(super) fn forget(&self, seen: Revision) {
-        let _ = self.told.compare_exchange(i64::MAX, seen.get(), Ordering::AcqRel, Ordering::Acquire);
+    /// All there is has been read since then, and it ends at this revision. If more was told of, that was never there, or
+    /// was lost by a restore, and it must not stand for what comes up to it.
+    pub(super) fn correct(&self, heard: Heard, newest: Revision) {
+        if heard.told > newest.get() {
+            // What has been told meanwhile is left alone.
+            let _ = self.told.compare_exchange(heard.told, newest.get(), Ordering::AcqRel, Ordering::Acquire);
+        }
     }
 }
 
@@ -82,16 +102,17 @@ impl Listener {
     pub(super) async fn run(self) {
         let stop = self.stop.clone();
         // Dropping the hints closes their connection.
-        stop.run_until_cancelled(self.listen()).await;
+        stop.run_until_cancelled(keep_going("listening", || self.listen())).await;
     }
 
     async fn listen(&self) {
+        // It may have been open when this panicked.
+        self.ear.open.store(false, Ordering::Release);
         let mut pause = SHORTEST_PAUSE;
         let mut told = false;
         loop {
-            let asked = tokio::time::timeout(LONGEST_CALL, self.store.hints()).await;
-            match asked {
-                Ok(Ok(Some(hints))) => {
+            match within(LONGEST_CALL, self.store.hints()).await {
+                Ok(Some(hints)) => {
                     if told {
                         tracing::info!("the database tells of changes at once again");
                     }
@@ -100,7 +121,7 @@ impl Listener {
                         pause = SHORTEST_PAUSE;
                     }
                 }
-                Ok(Ok(None)) => {
+                Ok(None) => {
                     if !told {
                         tracing::warn!(
                             "the database can't tell of changes at once (a pooler in transaction mode?): it is asked \
@@ -110,10 +131,9 @@ impl Listener {
                     told = true;
                     pause = TRY_AGAIN;
                 }
-                Ok(Err(error)) => {
+                Err(error) => {
                     tracing::debug!(reason = crate::registry::reason(&error), "hints can't be had");
                 }
-                Err(_) => tracing::debug!("hints can't be had: it took too long"),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -3,6 +3,7 @@
 
 mod compare;
 mod listen;
+mod owed;
 mod read;
 
 use std::sync::Arc;

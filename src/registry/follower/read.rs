@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::listen::Ear;
+use super::listen::{Ear, Heard};
 use crate::metrics::Metrics;
-use crate::node::Revision;
+use crate::node::{NodeKey, Revision};
 use crate::registry::RegistryError;
+use crate::registry::bounds::{keep_going, within};
 use crate::registry::catalog::Catalog;
-use crate::store::{Followed, Position, Store};
+use crate::store::{Digest, Followed, Position, Store};
 
 /// How often it is looked for news that no hint told of, and for signs of life that other replicas took: within two
 /// seconds they have to be known everywhere.
@@ -28,6 +29,8 @@ const GAPS_CLOSE: Duration = Duration::from_millis(2);
 /// The pause after a failure; doubled each time, up to the longest.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// So many nodes are told the catalog at a time.
+const TOGETHER: usize = 1_000;
 /// The whole table is read in this time at the most, and what is new of it in that.
 const LONGEST_LOAD: Duration = Duration::from_mins(5);
 const LONGEST_CALL: Duration = Duration::from_secs(15);
@@ -41,25 +44,31 @@ pub(super) struct Reader {
     pub(super) stop: CancellationToken,
 }
 
-/// What was read that no hint had told of.
-#[derive(Default)]
-struct Untold {
-    news: Option<(Revision, Instant)>,
-    suspected: Option<Instant>,
+/// How far was read, and whether there is more to read at once.
+struct Read {
+    position: Position,
+    more: bool,
 }
 
 impl Reader {
     pub(super) async fn run(self) {
         let stop = self.stop.clone();
-        stop.run_until_cancelled(self.keep_up()).await;
+        // What was read when it panicked may not have been taken: it begins with a load.
+        stop.run_until_cancelled(keep_going("following", || self.keep_up())).await;
     }
 
     async fn keep_up(&self) {
         let mut pause = SHORTEST_PAUSE;
         let mut failing = false;
-        let mut position = None;
+        let mut position: Option<Position> = None;
+        let mut is_loaded = false;
         let mut untold = Untold::default();
         loop {
+            if self.catalog.fleet().is_none() {
+                self.metrics.catalog.unloaded();
+                position = None;
+            }
+            let is_load = position.is_none();
             let step = match &position {
                 None => self.load().await,
                 Some(position) => self.read(position, &mut untold).await,
@@ -70,11 +79,15 @@ impl Reader {
                         tracing::info!("changes can be followed again");
                     }
                     failing = false;
-                    pause = SHORTEST_PAUSE;
-                    position = Some(next);
-                    if !more {
-                        self.wait().await;
+                    if !is_load {
+                        pause = SHORTEST_PAUSE;
                     }
+                    position = Some(next);
+                    is_loaded = is_load;
+                    if !more {
+                        self.wait(untold.heard).await;
+                    }
+                    continue;
                 }
                 Err(RegistryError::EventsGone { kept_after, newest }) => {
                     tracing::warn!(
@@ -82,37 +95,52 @@ impl Reader {
                         "the events don't go on from where they were read (the database was restored, or this replica \
                          was away for longer than events are kept): all is read anew"
                     );
-                    position = None;
+                    if position.take().is_some_and(|position| position.revision >= kept_after) {
+                        // It isn't old, but wrong.
+                        self.catalog.unload();
+                    }
+                    // What was loaded just now should go on. If it doesn't, it may not the next time either.
+                    if !is_load && !is_loaded {
+                        continue;
+                    }
                 }
                 Err(error) => {
                     if !failing {
                         tracing::warn!(reason = crate::registry::reason(&error), "changes can't be followed");
                     }
                     failing = true;
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    // Maybe another server answers next, which has lost some of the last numbers.
+                    position = position.map(Position::with_journal_unread);
                 }
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     async fn load(&self) -> Result<Read, RegistryError> {
         let begun = Instant::now();
+        let heard = self.ear.so_far();
         let mut loading = self.catalog.load();
         let mut take = |record| loading.take(record);
         let loading_all = self.store.load(&mut take);
         let loaded = within(LONGEST_LOAD, loading_all).await?;
         let mut position = loaded.position.clone();
+        let mut signs_are_missing = false;
         loop {
             let followed = within(LONGEST_CALL, self.store.follow(&position)).await?;
             position.clone_from(&followed.position);
+            signs_are_missing |= followed.signs_are_missing;
             let more = followed.more();
             loading.followed(&loaded, followed);
             if !more {
                 break;
             }
         }
+        let lives = if signs_are_missing { self.read_signs().await? } else { Vec::new() };
         loading.finish(&loaded).map_err(|_| RegistryError::Interrupted)?;
+        self.lived(&lives);
+        self.ear.correct(heard, position.revision);
         let took_ms = begun.elapsed().as_millis();
         tracing::info!(revision = %position.revision, took_ms, "the catalog is loaded");
         self.metrics.catalog.loaded();
@@ -121,20 +149,45 @@ impl Reader {
     }
 
     async fn read(&self, position: &Position, untold: &mut Untold) -> Result<Read, RegistryError> {
-        let followed = within(LONGEST_CALL, self.store.follow(position)).await?;
+        // What our own batches have told the catalog needn't be read. It is in the snapshot that is taken next, if the log is
+        // still the same.
+        let fleet = self.catalog.fleet();
+        let known = fleet.map(|fleet| (fleet.revision(), fleet.last_event())).unwrap_or_default();
+        let position = position.clone().at_least(known.0, known.1);
+        let heard = self.ear.so_far();
+        let followed = within(LONGEST_CALL, self.store.follow(&position)).await?;
         self.metrics.database.set_event_lag(followed.lag);
-        untold.note(&followed, position.revision, &self.ear);
+        untold.note(&followed, heard, &self.ear);
+        self.ear.correct(heard, followed.snapshot);
+        if followed.signs_are_missing {
+            let lives = self.read_signs().await?;
+            self.lived(&lives);
+        }
         let (position, more) = (followed.position.clone(), followed.more());
         self.catalog.followed(followed);
         let known = self.catalog.revision().borrow().unwrap_or_default();
         self.metrics.database.set_revision(known.get());
-        // What our own batches have told the catalog needn't be read again.
-        let position = position.at_least(known);
         Ok(Read { position, more })
     }
 
-    /// Until there may be something to read.
-    async fn wait(&self) {
+    /// Reads all signs of life from the table. Not by a load: that would end all watches, and of events none is missing.
+    async fn read_signs(&self) -> Result<Vec<(NodeKey, Digest)>, RegistryError> {
+        let mut lives = Vec::new();
+        let mut take = |id, digest| lives.push((id, digest));
+        within(LONGEST_LOAD, self.store.digests(&mut take)).await?;
+        tracing::info!(
+            nodes = lives.len(),
+            "this replica was away for longer than signs of life are kept for others: they are read from the table"
+        );
+        Ok(lives)
+    }
+
+    fn lived(&self, lives: &[(NodeKey, Digest)]) {
+        lives.chunks(TOGETHER).for_each(|lives| self.catalog.lived(lives));
+    }
+
+    /// Until there may be something to read, which had not been heard of then.
+    async fn wait(&self, then: Heard) {
         let every = if self.ear.is_open() { LOOK_EVERY } else { LOOK_OFTEN };
         let look = tokio::time::sleep(every);
         tokio::pin!(look);
@@ -144,12 +197,14 @@ impl Reader {
                 () = self.ear.heard() => {
                     let known = self.catalog.revision().borrow().unwrap_or_default();
                     // Our own batches are told of, too.
-                    if self.ear.was_told_of(known.next()) {
-                        self.ear.forget(known);
+                    if self.ear.so_far().of(known.next(), then) {
                         return;
                     }
                 }
                 () = self.catalog.gap() => {
+                    if self.catalog.fleet().is_none() {
+                        return;
+                    }
                     tokio::time::sleep(GAPS_CLOSE).await;
                     if self.catalog.has_gap() {
                         return;
@@ -160,36 +215,39 @@ impl Reader {
     }
 }
 
-/// How far was read, and whether there is more to read at once.
-struct Read {
-    position: Position,
-    more: bool,
+/// What was read that no hint had told of.
+#[derive(Default)]
+struct Untold {
+    /// What had been heard when it was read last.
+    heard: Heard,
+    news: Option<News>,
+    suspected: Option<Instant>,
+}
+
+/// Something that was read.
+struct News {
+    revision: Revision,
+    read_at: Instant,
+    /// What had been heard before it was there.
+    heard: Heard,
 }
 
 impl Untold {
-    /// Finds out whether the connection for hints is dead.
-    fn note(&mut self, followed: &Followed, before: Revision, ear: &Ear) {
-        let now = Instant::now();
-        if let Some((news, since)) = self.news
-            && now >= since + HINTS_ARE_LATE
-        {
-            self.news = None;
+    /// Finds out whether the connection for hints is dead: what was read is told of, before or a little later.
+    fn note(&mut self, followed: &Followed, heard: Heard, ear: &Ear) {
+        let (now, by_now) = (Instant::now(), ear.so_far());
+        if let Some(news) = self.news.take_if(|news| now >= news.read_at + HINTS_ARE_LATE) {
             let trusted = self.suspected.is_none_or(|at| now >= at + SUSPECT_EVERY);
-            if ear.is_open() && !ear.was_told_of(news) && trusted {
+            if ear.is_open() && !by_now.of(news.revision, news.heard) && trusted {
                 self.suspected = Some(now);
                 ear.is_deaf();
             }
         }
+        // It wasn't there when it was read the last time.
+        let earlier = std::mem::replace(&mut self.heard, heard);
         let newest = followed.events.last().map(|event| event.revision);
-        if let Some(newest) = newest.filter(|newest| *newest > before && !ear.was_told_of(*newest)) {
-            self.news.get_or_insert((newest, now));
+        if let Some(revision) = newest.filter(|newest| !by_now.of(*newest, earlier)) {
+            self.news.get_or_insert(News { revision, read_at: now, heard: earlier });
         }
     }
-}
-
-async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<T, RegistryError>>,
-) -> Result<T, RegistryError> {
-    tokio::time::timeout(limit, call).await.unwrap_or(Err(RegistryError::Interrupted))
 }

@@ -6,11 +6,9 @@ mod retention;
 mod standing;
 mod sweep;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -23,6 +21,7 @@ use self::sweep::Sweeper;
 use crate::metrics::Metrics;
 use crate::node::Ttl;
 use crate::registry::RegistryError;
+use crate::registry::bounds::{survive, within};
 use crate::registry::prober::{ProbeSettings, ProberError};
 use crate::registry::writer::Writer;
 use crate::store::Store;
@@ -47,27 +46,11 @@ pub struct HealthSettings {
 /// For so long a start waits for the first report.
 const FIRST_REPORT: Duration = Duration::from_secs(2);
 
-/// No call to the database may keep who looks after the fleet for longer. The database ends its statements before that;
-/// a connection that nobody answers on does not end.
+/// No call to the database may keep who looks after the fleet for longer.
 const LONGEST_CALL: Duration = Duration::from_secs(15);
 
 async fn bounded<T>(call: impl Future<Output = Result<T, RegistryError>>) -> Result<T, RegistryError> {
-    tokio::time::timeout(LONGEST_CALL, call).await.unwrap_or(Err(RegistryError::Interrupted))
-}
-
-/// The pause after a panic: what panics at once again should not take a core.
-const AFTER_A_PANIC: Duration = Duration::from_secs(1);
-
-/// Does a part of what one replica does for all. A panic ends that part and no more: this replica goes on renewing its
-/// lease, and if nobody did the work, no other replica would either.
-async fn survive<T>(work: &'static str, part: impl Future<Output = T>) -> Option<T> {
-    let outcome = AssertUnwindSafe(part).catch_unwind().await;
-    if outcome.is_err() {
-        // The panic itself is on the standard error already.
-        tracing::error!(work, "a panic; it begins anew");
-        tokio::time::sleep(AFTER_A_PANIC).await;
-    }
-    outcome.ok()
+    within(LONGEST_CALL, call).await
 }
 
 /// The tasks that look after the fleet. They begin at once, and end with [`Health::close`].
@@ -178,26 +161,5 @@ impl Health {
         if let Err(error) = self.store.resign(&self.replica).await {
             tracing::warn!(reason = crate::registry::reason(&error), "the lease could not be given back");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_panic_ends_a_part_and_not_the_work() {
-        let mut parts = 0;
-        let done = loop {
-            parts += 1;
-            let part = async {
-                assert!(parts > 1, "a mistake");
-                parts
-            };
-            if let Some(done) = survive("a test", part).await {
-                break done;
-            }
-        };
-        assert_eq!(done, 2);
     }
 }

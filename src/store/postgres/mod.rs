@@ -16,6 +16,7 @@ mod revision;
 mod sessions;
 mod status;
 mod summary;
+mod tag;
 mod write;
 
 pub mod migrate;
@@ -30,6 +31,7 @@ use tokio::sync::Semaphore;
 
 use self::pool::Pool;
 use self::sessions::Sessions;
+use self::tag::Tag;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::{
     Connections, DeregisterWrite, Deregistered, Digest, EventPage, Followed, Heartbeat, Hints, IfHeld,
@@ -64,8 +66,8 @@ pub struct PostgresStore {
     reads: Arc<Semaphore>,
     /// How long a node counts as alive after a sign of life, unless it says otherwise.
     ttl: Ttl,
-    /// Who wrote a row of `onex_registry_signs`: whoever follows them passes over his own.
-    replica: Arc<str>,
+    /// Who wrote a row of `onex_registry_signs`.
+    tag: Arc<Tag>,
     /// Whether named statements and settings of a session can be used.
     sessions: Sessions,
     /// Tells other replicas of what batches have recorded.
@@ -89,7 +91,6 @@ impl PostgresStore {
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
-        let replica = uuid::Uuid::new_v4().to_string().into();
         let pool = Pool::new(pool);
         let notifier = Arc::new(follow::Notifier::start(pool.clone(), sessions.clone()));
         Ok(Self {
@@ -97,7 +98,7 @@ impl PostgresStore {
             turns: share(max_connections, WAITING_WRITES_PERCENT),
             reads: share(max_connections, READS_PERCENT),
             ttl,
-            replica,
+            tag: Arc::new(Tag::new()),
             sessions,
             notifier,
         })

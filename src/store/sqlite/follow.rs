@@ -6,16 +6,18 @@ use sqlx::{Connection as _, Sqlite, Transaction};
 use super::events::{SCAN, event};
 use super::write::Turn;
 use super::{SqliteStore, availability, keep_if_sound, read, record, retention};
-use crate::node::{Actor, Event, EventKind, Horizon, Json, NodeKey, NodeRecord, Origin, Revision};
-use crate::store::follow::JournalPosition;
+use crate::node::{Actor, Event, EventKind, Horizon, Json, NodeKey, NodeRecord, Origin, Revision, Timestamp};
 use crate::store::news::{MOST_EVENTS, News};
-use crate::store::{Digest, Followed, Loaded, Position, Seen, StoreError, Unrecorded, digest};
+use crate::store::{Digest, EventMark, Followed, Loaded, Position, Seen, StoreError, Unrecorded, digest};
 
 const LOAD: &str = "
 SELECT n.*, COALESCE((SELECT max(e.revision) FROM node_events e
                        WHERE e.node_id = n.node_id AND e.kind IN ('registered', 'updated', 'maintenance')), 0)
             AS revision
   FROM node_registrations n";
+
+const NEWEST: &str = "SELECT revision, occurred_at FROM node_events ORDER BY revision DESC LIMIT 1";
+const OCCURRED_AT: &str = "SELECT occurred_at FROM node_events WHERE revision = ?1";
 
 const RECORDS: &str = "
 SELECT n.*, COALESCE((SELECT max(e.revision) FROM node_events e
@@ -59,9 +61,8 @@ pub(super) async fn load(
     store: &SqliteStore,
     take: &mut (dyn FnMut(NodeRecord) + Send),
 ) -> Result<Loaded, StoreError> {
-    let seen = read_all(store, take).await?;
-    let position = Position { revision: seen.revision, ..Position::default() };
-    Ok(Loaded { position, horizon: seen.horizon })
+    let Seen { value: last, revision, horizon } = read_all(store, take).await?;
+    Ok(Loaded { position: Position { revision, last, ..Position::default() }, horizon })
 }
 
 pub(super) async fn digests(
@@ -78,24 +79,32 @@ pub(super) async fn digests(
         };
         take(record.node_id, digest);
     };
-    read_all(store, &mut take).await
+    let Seen { revision, horizon, .. } = read_all(store, &mut take).await?;
+    Ok(Seen { value: (), revision, horizon })
 }
 
+/// Reads the table, and says which is the newest event.
 async fn read_all(
     store: &SqliteStore,
     take: &mut (dyn FnMut(NodeRecord) + Send),
-) -> Result<Seen<()>, StoreError> {
+) -> Result<Seen<Option<EventMark>>, StoreError> {
     let done = in_snapshot!(store, |tx| {
         let (revision, horizon) = horizon(store, &mut tx).await?;
+        let newest = sqlx::query_as(NEWEST).fetch_optional(&mut *tx).await?;
         // One by one, as they come: the table may be larger than what we want to hold twice.
         let mut rows = sqlx::query(LOAD).fetch(&mut *tx);
         while let Some(row) = rows.try_next().await? {
             take(record(&row)?);
         }
         drop(rows);
-        Seen { value: (), revision, horizon }
+        Seen { value: newest.and_then(mark), revision, horizon }
     });
     Ok(done?)
+}
+
+fn mark((revision, occurred_at): (i64, i64)) -> Option<EventMark> {
+    let occurred_at = Timestamp::from_unix_micros(occurred_at);
+    Some(EventMark { revision: Revision::new(revision)?, occurred_at })
 }
 
 pub(super) async fn records(
@@ -114,7 +123,13 @@ pub(super) async fn follow(store: &SqliteStore, position: &Position) -> Result<F
     let done = in_snapshot!(store, |tx| {
         let (newest, horizon) = horizon(store, &mut tx).await?;
         let kept_after = retention::pruned_through(&mut tx).await?;
-        if !(kept_after..=newest).contains(&position.revision) {
+        let last: Option<i64> = match position.last {
+            Some(last) => {
+                sqlx::query_scalar(OCCURRED_AT).bind(last.revision.get()).fetch_optional(&mut *tx).await?
+            }
+            None => None,
+        };
+        if !position.is_in(kept_after, newest, last.map(Timestamp::from_unix_micros)) {
             // What is gone is no failure of the connection.
             Err(StoreError::EventsGone { kept_after, newest })
         } else if position.revision == newest {
@@ -124,7 +139,7 @@ pub(super) async fn follow(store: &SqliteStore, position: &Position) -> Result<F
         }
     });
     let (newest, horizon, news) = done??;
-    Ok(news.finish(newest, horizon, Vec::new(), JournalPosition::default()))
+    Ok(news.finish(newest, horizon, Vec::new(), position.clone()))
 }
 
 async fn news(tx: &mut Transaction<'_, Sqlite>, after: Revision) -> Result<News, sqlx::Error> {

@@ -21,7 +21,7 @@ async fn listen(store: &dyn Store) -> Box<dyn Hints> {
 }
 
 /// PostgreSQL's triggers don't notify where transactions can be prepared, as they can in the cluster of the tests.
-const NOTIFY_ANYWAY: &str = r"
+pub(crate) const NOTIFY_ANYWAY: &str = r"
 DO $$ BEGIN
     EXECUTE replace(pg_get_functiondef('onex_registry_record(text,text,text[])'::regprocedure), '= ''0''', '<> ''''');
 END $$";

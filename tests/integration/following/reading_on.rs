@@ -12,6 +12,7 @@ on_each_store!(
     large_nodes_are_read_a_few_at_a_time,
     what_was_deleted_can_not_be_read,
     of_a_restored_database_nothing_is_read_on,
+    where_the_last_event_is_another_nothing_is_read_on,
 );
 
 async fn each_change_is_read_once_with_the_nodes_as_they_are(setting: &Setting) {
@@ -110,6 +111,47 @@ async fn what_was_deleted_can_not_be_read(setting: &Setting) {
     assert_eq!(loaded.position.revision, setting.discovered().await.revision);
     setting.register(&["c"], &effect(0)).await;
     assert_eq!(told(&setting.follow(&loaded.position).await), [("c", "registered")]);
+}
+
+async fn where_the_last_event_is_another_nothing_is_read_on(setting: &Setting) {
+    setting.lead().await;
+    setting.register(&["a"], &effect(0)).await;
+    let then = setting.here().await;
+    setting.register(&["a"], &effect(1)).await;
+    let loaded = setting.here().await;
+    let followed = setting.follow(&then).await.position;
+    assert_eq!((loaded.revision, followed.last), (followed.revision, loaded.last));
+    let newest = loaded.last.expect("there are events");
+    let other = then.at_least(newest.revision, Some(newest));
+    // The database was restored to what it was then, and has gone on since, farther than before.
+    for round in 2..5 {
+        setting.register(&["a"], &effect(round)).await;
+    }
+    for position in [&loaded, &followed, &other] {
+        assert_eq!(setting.follow(position).await.events.len(), 3);
+    }
+    let replace = format!("UPDATE node_events SET occurred_at = now() WHERE revision = {}", newest.revision);
+    setting.run(&replace, "UPDATE node_events SET occurred_at = occurred_at + 1 WHERE revision = 2").await;
+    for position in [&loaded, &followed, &other] {
+        assert!(is_gone(&setting.store.follow(position).await), "{position:?}");
+    }
+    let delete = format!("DELETE FROM node_events WHERE revision = {}", newest.revision);
+    setting.run(&delete, "DELETE FROM node_events WHERE revision = 2").await;
+    for position in [&loaded, &followed, &other] {
+        assert!(is_gone(&setting.store.follow(position).await), "{position:?}");
+    }
+    // What is deleted because it is old is another matter.
+    let here = setting.here().await;
+    let pruned = setting.store.prune_events(&LEADER.into(), Duration::ZERO).await.unwrap().unwrap();
+    assert_eq!(pruned.deleted, 3);
+    setting.deregister("a").await;
+    let gone = setting.store.prune_events(&LEADER.into(), Duration::ZERO).await.unwrap().unwrap();
+    assert_eq!(gone.deleted, 1);
+    let told = setting.store.follow(&here).await;
+    assert!(is_gone(&told), "what came after it was deleted");
+    let last = setting.here().await;
+    setting.store.sweep_events(&LEADER.into(), revision(0)).await.unwrap();
+    assert!(setting.follow(&last).await.events.is_empty());
 }
 
 async fn of_a_restored_database_nothing_is_read_on(setting: &Setting) {

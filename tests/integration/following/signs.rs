@@ -65,6 +65,39 @@ async fn those_that_others_took_are_read_once_and_own_ones_never() {
     assert_eq!(two.read(&mut position).await, [], "nobody of them is there");
 }
 
+/// A trigger of the owner's in which a batch waits for as long as somebody has a lock.
+const SLOW: &str = "
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END $$;
+CREATE TRIGGER slow BEFORE UPDATE ON node_registrations FOR EACH ROW EXECUTE FUNCTION slow();";
+
+#[tokio::test]
+async fn own_ones_whose_answer_was_lost_are_read() {
+    let mut two = Two::open().await;
+    let store = another(&two.database).await;
+    // A statement is a transaction, and takes effect without us.
+    store.sessions_are_ours();
+    let mut one = Setting { store: std::sync::Arc::new(store.clone()), database: None, folder: None };
+    std::mem::swap(&mut one, &mut two.one);
+    let mut position = two.one.here().await;
+    two.one.store.heartbeat(&[key("a")], IfHeld::Wait).await;
+    assert_eq!(two.read(&mut position).await, [], "its answer has come");
+
+    sql::run(&mut two.owner, format!("{SLOW} SELECT pg_advisory_lock(7)")).await;
+    let lost = tokio::spawn(async move { store.heartbeat(&[key("b")], IfHeld::Wait).await });
+    let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    sql::eventually("it waits", async || sql::value::<i64>(&mut two.owner, waits).await == 1).await;
+    lost.abort();
+    lost.await.unwrap_err();
+    sql::run(&mut two.owner, "SELECT pg_advisory_unlock(7)").await;
+    let heard = "SELECT last_heartbeat IS NOT NULL FROM node_registrations WHERE node_id = 'b'";
+    sql::eventually("it takes effect", async || sql::value::<bool>(&mut two.owner, heard).await).await;
+    // With those before it: which of them was answered is not known.
+    assert_eq!(two.read(&mut position).await, [alive(&["a"]), alive(&["b"])]);
+    two.one.store.heartbeat(&[key("c")], IfHeld::Wait).await;
+    assert_eq!(two.read(&mut position).await, []);
+}
+
 #[tokio::test]
 async fn what_was_loaded_is_not_read_again() {
     let two = Two::open().await;

@@ -1,69 +1,137 @@
-//! A network between a server and its database that can go silent: nothing arrives any more, and no connection ends.
+//! A network between a server and its database that can fall silent: nothing arrives any more, and no connection ends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, sink};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::TestDatabase;
 
+/// Passes on what comes to a database. Its connections last as long as the runtime.
 pub(crate) struct Proxy {
-    /// The URL of the database through it.
     url: String,
-    /// How often it went silent. A connection ends to pass anything on when this is not what it was at its begin.
-    silences: Arc<watch::Sender<u32>>,
-    /// How many connections the client has ended.
+    silence: watch::Sender<Silence>,
+    /// How many connections have asked to be notified.
+    listening: Arc<AtomicUsize>,
+    /// How many connections have ended.
     ended: watch::Receiver<u32>,
+}
+
+/// Which of the connections that there are have fallen silent. Those that come later are well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    Nobody,
+    Listening,
+    Everybody,
+}
+
+/// What is known of one connection.
+#[derive(Default)]
+struct Connection {
+    /// Whether it has asked to be notified.
+    listens: AtomicBool,
+    /// How many have.
+    listening: Arc<AtomicUsize>,
 }
 
 impl Proxy {
     pub(crate) async fn to(database: &TestDatabase) -> Self {
         let mut url = url::Url::parse(&database.url()).unwrap();
-        let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
+        let to = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
-        let silences = Arc::new(watch::Sender::new(0));
+        let (silence, silent) = watch::channel(Silence::Nobody);
         let (ending, ended) = watch::channel(0);
         let ending = Arc::new(ending);
-        let beginning = Arc::clone(&silences);
+        let listening = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&listening);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, silences, ending) = (server.clone(), beginning.subscribe(), Arc::clone(&ending));
+                let (to, ending) = (to.clone(), Arc::clone(&ending));
+                let connection = Connection { listening: Arc::clone(&count), ..Connection::default() };
+                let mut silent = silent.clone();
+                silent.mark_unchanged();
                 tokio::spawn(async move {
-                    pass_on(client, &server, silences).await;
+                    let server = TcpStream::connect(to).await.unwrap();
+                    pass_on(client, server, silent, &connection).await;
                     ending.send_modify(|ended| *ended += 1);
                 });
             }
         });
-        Self { url: url.to_string(), silences, ended }
+        Self { url: url.to_string(), silence, listening, ended }
     }
 
+    /// The database's URL through it.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// The connections that there are go silent. Those that are made from now on are well.
+    /// The connections that there are fall silent.
     pub(crate) fn silence(&self) {
-        self.silences.send_modify(|silences| *silences += 1);
+        self.silence.send_replace(Silence::Everybody);
     }
 
-    /// Waits until the client has ended so many connections, of all that there were.
+    /// Those fall silent that have asked to be notified.
+    pub(crate) fn silence_listening(&self) {
+        self.silence.send_replace(Silence::Listening);
+    }
+
+    /// How many connections have asked to be notified so far.
+    pub(crate) fn listening(&self) -> usize {
+        self.listening.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many connections have ended, of all that there were.
     pub(crate) async fn has_ended(&mut self, connections: u32) {
         self.ended.wait_for(|ended| *ended >= connections).await.unwrap();
     }
 }
 
-async fn pass_on(mut client: TcpStream, server: &str, mut silences: watch::Receiver<u32>) {
-    let before = *silences.borrow_and_update();
-    let mut server = TcpStream::connect(server).await.unwrap();
-    let is_silent = tokio::select! {
-        _ = copy_bidirectional(&mut client, &mut server) => false,
-        _ = silences.wait_for(|silences| *silences > before) => true,
-    };
-    if is_silent {
-        // What the client still says is read and goes nowhere.
-        tokio::io::copy(&mut client, &mut tokio::io::sink()).await.ok();
+/// Until the client ends the connection, or the server does while it is heard.
+async fn pass_on(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    mut silent: watch::Receiver<Silence>,
+    connection: &Connection,
+) {
+    let (asking, mut told) = client.split();
+    let (mut telling, asked) = server.split();
+    tokio::select! {
+        () = connection.ask(asking, asked) => return,
+        _ = copy(&mut telling, &mut told) => return,
+        () = connection.is_silenced(&mut silent) => {}
+    }
+    // What the client still says is read and goes nowhere.
+    copy(&mut client, &mut sink()).await.ok();
+}
+
+impl Connection {
+    async fn ask(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
+        let mut asked = vec![0; 1 << 16];
+        while let Ok(bytes @ 1..) = from.read(&mut asked).await {
+            let asks = asked[..bytes].windows(7).any(|part| part == b"LISTEN ");
+            if asks && !self.listens.swap(true, Ordering::SeqCst) {
+                self.listening.fetch_add(1, Ordering::SeqCst);
+            }
+            if to.write_all(&asked[..bytes]).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn is_silenced(&self, silent: &mut watch::Receiver<Silence>) {
+        while silent.changed().await.is_ok() {
+            match *silent.borrow_and_update() {
+                Silence::Everybody => return,
+                Silence::Listening if self.listens.load(Ordering::SeqCst) => return,
+                _ => {}
+            }
+        }
+        // Nobody is left who could silence it.
+        std::future::pending().await
     }
 }

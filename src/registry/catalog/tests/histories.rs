@@ -300,6 +300,7 @@ impl World {
             records,
             snapshot: self.newest(),
             signs: self.signs[signs_read..].to_vec(),
+            signs_are_missing: false,
             position: position(to.get()),
             horizon: Horizon::at(self.at()),
             lag: Duration::ZERO,

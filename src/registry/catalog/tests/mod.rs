@@ -4,10 +4,11 @@ mod histories;
 mod queries;
 mod snapshots;
 mod waiting;
+mod wrong;
 
 use super::*;
 use crate::node::{DiscoveryQuery, Horizon, JsonText, NodeRecord};
-use crate::store::{Loaded, Position};
+use crate::store::{EventMark, Loaded, Position};
 
 pub(super) const TTL: Ttl = Ttl::from_seconds(90);
 

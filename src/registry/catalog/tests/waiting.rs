@@ -53,6 +53,7 @@ fn what_has_happened_since_the_table_was_read_is_there_when_it_is_shown() {
         records: std::collections::HashMap::new(),
         snapshot: Revision::new(2).unwrap(),
         signs: vec![],
+        signs_are_missing: false,
         position: position(2),
         horizon: now,
         lag: std::time::Duration::ZERO,

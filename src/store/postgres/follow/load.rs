@@ -1,13 +1,17 @@
 //! Reading the whole table.
 
 use futures_util::TryStreamExt as _;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 use tokio::time::Instant;
 
-use super::horizon;
 use crate::node::NodeRecord;
 use crate::store::follow::JournalPosition;
-use crate::store::postgres::{PostgresStore, begin, decode};
-use crate::store::{Loaded, Position, StoreError};
+use crate::store::postgres::decode::{self, PgTimestamp};
+use crate::store::postgres::{PostgresStore, begin};
+use crate::store::{EventMark, Loaded, Position, StoreError};
+
+const NEWEST: &str = "SELECT revision, occurred_at FROM node_events ORDER BY revision DESC LIMIT 1";
 
 const JOURNAL: &str = "SELECT id FROM onex_registry_signs";
 
@@ -24,9 +28,10 @@ pub(in crate::store::postgres) async fn load(
     store: &PostgresStore,
     take: &mut (dyn FnMut(NodeRecord) + Send),
 ) -> Result<Loaded, StoreError> {
-    let asked = Instant::now();
+    let (asked, own) = (Instant::now(), store.tag.now());
     let mut tx = store.pool.begin_with(begin::LOAD).await?;
-    let row = horizon(&mut tx).await?;
+    let row = super::horizon(&mut tx).await?;
+    let newest = sqlx::query(NEWEST).persistent(false).fetch_optional(&mut *tx).await?;
     let seen: Vec<i64> = sqlx::query_scalar(JOURNAL).persistent(false).fetch_all(&mut *tx).await?;
     // One by one, as they come: the table may be larger than what we want to hold twice.
     let mut rows = sqlx::query(LOAD).persistent(false).fetch(&mut *tx);
@@ -35,11 +40,18 @@ pub(in crate::store::postgres) async fn load(
     }
     drop(rows);
     tx.commit().await?;
+    let horizon = decode::horizon(&row, store.ttl)?;
     Ok(Loaded {
         position: Position {
             revision: decode::revision(&row, "horizon")?,
-            journal: JournalPosition::of(&seen, asked),
+            last: newest.as_ref().map(mark).transpose()?,
+            journal: JournalPosition::of(&seen, own, asked, horizon.at),
         },
-        horizon: decode::horizon(&row, store.ttl)?,
+        horizon,
     })
+}
+
+fn mark(row: &PgRow) -> Result<EventMark, sqlx::Error> {
+    let occurred_at = row.try_get::<PgTimestamp, _>("occurred_at")?.0;
+    Ok(EventMark { revision: decode::revision(row, "revision")?, occurred_at })
 }

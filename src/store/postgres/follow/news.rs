@@ -1,5 +1,7 @@
 //! Reading what has happened since a position.
 
+use std::sync::Arc;
+
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tokio::time::Instant;
@@ -16,10 +18,12 @@ use crate::store::{Followed, Position, Signs, StoreError};
 /// All that has to be asked when nothing has happened: the horizon, and with it each row of the journal that has not
 /// been read. What this store has written itself is passed over, and not even taken from where large values are kept.
 ///
-/// $1 the row up to which the journal has been read, $2 those below it that were missing, $3 who we are.
+/// $1 the row up to which the journal has been read, $2 those below it that were missing, $3 what our own are marked
+/// with, $4 the last event that is known.
 const NEWS: &str = "
 SELECT GREATEST(newest.revision, s.pruned_through, 0) AS horizon, COALESCE(s.pruned_through, 0) AS pruned_through,
        statement_timestamp() AS at, s.served_until, s.outage_began, s.outage_ended,
+       (SELECT occurred_at FROM node_events WHERE revision = $4) AS last_occurred_at,
        sign.id, sign.signed_at, sign.alive, sign.renewed
   FROM (SELECT max(revision) AS revision FROM node_events) newest
   LEFT JOIN (SELECT * FROM onex_registry_state LIMIT 1) s ON TRUE
@@ -34,19 +38,22 @@ pub(in crate::store::postgres) async fn follow(
     store: &PostgresStore,
     position: &Position,
 ) -> Result<Followed, StoreError> {
-    let asked = Instant::now();
+    let (asked, own) = (Instant::now(), store.tag.now());
+    let mut position =
+        Position { journal: position.journal.passing_over(Arc::clone(&own)), ..position.clone() };
     let mut tx = store.pool.begin_with(begin::FOLLOW).await?;
     let rows = sqlx::query(NEWS)
         .persistent(store.sessions.known_to_be_ours())
         .bind(position.journal.through)
         .bind(position.journal.missing())
-        .bind(&*store.replica)
+        .bind(&*own)
+        .bind(position.last.map(|last| last.revision.get()))
         .fetch_all(&mut *tx)
         .await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let newest = decode::revision(row, "horizon")?;
     let kept_after = decode::revision(row, "pruned_through")?;
-    if !(kept_after..=newest).contains(&position.revision) {
+    if !position.is_in(kept_after, newest, decode::instant(row, "last_occurred_at")?) {
         return Err(StoreError::EventsGone { kept_after, newest });
     }
     let news =
@@ -54,9 +61,10 @@ pub(in crate::store::postgres) async fn follow(
     tx.commit().await?;
 
     let (ids, signs) = signs(&rows)?;
-    let mut journal = position.journal.clone();
-    journal.read(&ids, asked);
-    Ok(news.finish(newest, decode::horizon(row, store.ttl)?, signs, journal))
+    let horizon = decode::horizon(row, store.ttl)?;
+    let signs_are_missing = position.journal.is_behind(horizon.at);
+    position.journal.read(&ids, asked, horizon.at);
+    Ok(Followed { signs_are_missing, ..news.finish(newest, horizon, signs, position) })
 }
 
 async fn news(tx: &mut Transaction, after: Revision) -> Result<News, sqlx::Error> {

@@ -1,5 +1,6 @@
 //! Calling a function of the database that does a batch: it tells all in one row.
 
+use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgArguments, PgDatabaseError, PgHasArrayType, PgRow};
 use sqlx::query::Query;
 use sqlx::{Decode, Postgres, Row as _, Type};
@@ -24,15 +25,29 @@ pub(super) async fn call(
     patience: Patience,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<PgRow, Undone> {
-    let rows = if store.sessions.known_to_be_ours() {
+    let (rows, doubt) = if store.sessions.known_to_be_ours() {
         let mut connection = store.pool.acquire().await?;
-        query.persistent(true).fetch_all(&mut *connection).await
+        let doubt = store.tag.doubt();
+        (query.persistent(true).fetch_all(&mut *connection).await, doubt)
     } else {
         let mut tx = begin(&store.pool, patience).await?;
-        let rows = query.persistent(false).fetch_all(&mut *tx).await.map_err(undone)?;
-        tx.commit().await.map(|()| rows)
+        let doubt = store.tag.doubt();
+        let rows = match query.persistent(false).fetch_all(&mut *tx).await {
+            Ok(rows) => tx.commit().await.map(|()| rows),
+            Err(error) => Err(error),
+        };
+        (rows, doubt)
     };
+    if rows.as_ref().err().is_none_or(was_undone) {
+        doubt.dispel();
+    }
     rows.map_err(undone)?.pop().ok_or(Undone::Unreadable(sqlx::Error::RowNotFound))
+}
+
+/// Whether a batch that failed like this has had no effect: the database says so, and goes on.
+fn was_undone(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| !code.starts_with("08") && !code.starts_with("57P"))
 }
 
 fn undone(error: sqlx::Error) -> Undone {

@@ -36,8 +36,9 @@ impl Batch for Beating<'_> {
     type Done = Heartbeat;
 
     async fn attempt(&self, items: &[usize], patience: Patience) -> Result<Committed<Heartbeat>, Undone> {
+        let tag = self.store.tag.now();
         let query = sqlx::query(BEAT)
-            .bind(&*self.store.replica)
+            .bind(&*tag)
             .bind(row_timeout(patience))
             .bind(patience == Patience::Some)
             .bind(items.iter().map(|item| self.ids[*item].as_str()).collect::<Vec<_>>());

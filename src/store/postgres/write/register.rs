@@ -52,8 +52,9 @@ impl Batch for Registering<'_> {
         let conditions = Conditions::of(&writes);
         let column =
             |of: fn(&RegisterWrite) -> &str| -> Vec<&str> { writes.iter().map(|write| of(write)).collect() };
+        let tag = self.store.tag.now();
         let query = sqlx::query(REGISTER)
-            .bind(&*self.store.replica)
+            .bind(&*tag)
             .bind(row_timeout(patience))
             .bind(patience == Patience::Some)
             .bind(column(|write| write.registration.node_id.as_str()))
