@@ -195,10 +195,16 @@ impl Reader {
             tokio::select! {
                 () = &mut look => return,
                 () = self.ear.heard() => {
-                    let known = self.catalog.revision().borrow().unwrap_or_default();
-                    // Our own batches are told of, too.
-                    if self.ear.so_far().of(known.next(), then) {
-                        return;
+                    let is_news = || {
+                        let known = self.catalog.revision().borrow().unwrap_or_default();
+                        self.ear.so_far().of(known.next(), then)
+                    };
+                    // Our own batches are told of, too, and come into the catalog at about the same time.
+                    if is_news() {
+                        tokio::time::sleep(GAPS_CLOSE).await;
+                        if is_news() {
+                            return;
+                        }
                     }
                 }
                 () = self.catalog.gap() => {
