@@ -19,6 +19,10 @@ const TRIAL: &str = "trial:";
 /// For so long the trial is waited for.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// So often it is asked whose backend it is: where a pooler has much to do, an idle one may have gone to somebody else just
+/// now, and be back already.
+const ROUNDS: usize = 8;
+
 /// For so long all of the asking may take.
 const ASKING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -77,12 +81,18 @@ impl Listening {
     /// is asked first. That it seems to be our own proves nothing.
     async fn has_a_backend_of_its_own(&mut self, store: &PostgresStore) -> Result<bool, sqlx::Error> {
         let listener = self.listener.as_mut().ok_or_else(lost)?;
-        // The simple protocol: here is no transaction to keep the parts of a query together.
-        let own: i32 = sqlx::raw_sql(BACKEND).fetch_one(&mut *listener).await?.try_get(0)?;
-        let mut tx = store.pool.begin_with(begin::READ).await?;
-        let other: i32 = sqlx::query_scalar(BACKEND).persistent(false).fetch_one(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(own != other)
+        for _ in 0..ROUNDS {
+            // The simple protocol: here is no transaction to keep the parts of a query together.
+            let own: i32 = sqlx::raw_sql(BACKEND).fetch_one(&mut *listener).await?.try_get(0)?;
+            let mut tx = store.pool.begin_with(begin::READ).await?;
+            let other: i32 = sqlx::query_scalar(BACKEND).persistent(false).fetch_one(&mut *tx).await?;
+            let again: i32 = sqlx::raw_sql(BACKEND).fetch_one(&mut *listener).await?.try_get(0)?;
+            tx.commit().await?;
+            if own == other || own != again {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn listen(&mut self) -> Result<(), sqlx::Error> {
