@@ -58,20 +58,21 @@ impl Timestamp {
         let (year, month, day) = civil(days);
         let (seconds, micros) = (small(micros / 1_000_000), small(micros % 1_000_000));
         let (year, month, day) = (small(year), small(month), small(day));
-        let [a, b] = two(year / 100);
-        let [c, d] = two(year % 100);
-        let [e, f] = two(month);
-        let [g, h] = two(day);
-        let [i, j] = two(seconds / 3_600);
-        let [k, l] = two(seconds / 60 % 60);
-        let [m, n] = two(seconds % 60);
-        let [o, p] = two(micros / 10_000);
-        let [q, r] = two(micros / 100 % 100);
-        let [s, t] = two(micros % 100);
-        let text = [
-            a, b, c, d, b'-', e, f, b'-', g, h, b'T', i, j, b':', k, l, b':', m, n, b'.', o, p, q, r, s, t,
-            b'Z',
-        ];
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        for (at, number) in [
+            (0, year / 100),
+            (2, year % 100),
+            (5, month),
+            (8, day),
+            (11, seconds / 3_600),
+            (14, seconds / 60 % 60),
+            (17, seconds % 60),
+            (20, micros / 10_000),
+            (22, micros / 100 % 100),
+            (24, micros % 100),
+        ] {
+            text[at..at + 2].copy_from_slice(&two(number));
+        }
         out.extend_from_slice(&text);
     }
 }

@@ -155,7 +155,9 @@ impl Comparer {
     async fn put_in(&self, ids: &[NodeKey], owed: &mut Owed) -> Result<(), RegistryError> {
         let Seen { value: records, revision, horizon } = self.store.records(ids).await?;
         if self.fleet_at(revision).await?.is_some() {
-            records.iter().for_each(|record| owed.is_known(&record.node_id));
+            for record in &records {
+                owed.is_known(&record.node_id);
+            }
             self.catalog.untold(&Seen { value: (), revision, horizon }, records);
         }
         Ok(())

@@ -76,7 +76,7 @@ pub struct PostgresStore {
 
 impl PostgresStore {
     /// Connects, and makes sure that the server answers. Nothing in the database is changed or assumed yet: that is
-    /// what [`migrate::run`] and [`PostgresStore::preflight`] are for.
+    /// what [`PostgresStore::migrate`] and [`PostgresStore::preflight`] are for.
     ///
     /// # Errors
     /// If the URL is not one of PostgreSQL, or the server can't be reached.

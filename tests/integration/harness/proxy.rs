@@ -132,6 +132,6 @@ impl Connection {
             }
         }
         // Nobody is left who could silence it.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

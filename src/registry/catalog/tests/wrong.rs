@@ -184,11 +184,9 @@ fn of_what_is_put_in_before_its_event_the_event_tells_what_it_was() {
     let revision = |n| Revision::new(n).unwrap();
     let records = vec![NodeRecord { revision: revision(10), ..changed }, record("new", 9)];
     catalog.followed(followed(events, records));
-    let changes = catalog.fleet().unwrap().changes_after(revision(7), 9).unwrap_or_default();
-    let before: Vec<_> = changes
-        .iter()
-        .map(|change| change.before.as_ref().map(|node| node.kind().node_type.clone()))
-        .collect();
+    let told = catalog.fleet().unwrap().changes_after(revision(7), 9).unwrap_or_default();
+    let before: Vec<_> =
+        told.iter().map(|change| change.before.as_ref().map(|node| node.kind().node_type.clone())).collect();
     let [first, new, again] = &before[..] else { panic!("{before:?}") };
     assert_eq!((first.as_deref(), new.as_deref()), (Some(&*was.kind().node_type), None));
     assert_eq!(again.as_deref(), Some("other"), "it is told of once");
