@@ -30,7 +30,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// the database is still at work on it, and goes the side way.
 const LONGEST_CALL: Duration = Duration::from_secs(30);
 
-/// So many nodes take a millisecond to be put into the catalog, and more: that is done where no reader waits behind it.
+/// So many nodes, and more, are put into the catalog where no reader waits behind it. Fewer are not worth a thread.
 const MANY: usize = 16;
 
 /// What is left to do when a batch has ended.
