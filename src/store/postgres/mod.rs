@@ -91,7 +91,7 @@ impl PostgresStore {
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
-        let pool = Pool::new(pool);
+        let pool = Pool::new(pool, sessions.clone());
         let notifier = Arc::new(follow::Notifier::start(pool.clone(), sessions.clone()));
         Ok(Self {
             pool,

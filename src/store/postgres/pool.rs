@@ -4,31 +4,83 @@
 //! for the answer without a limit. On a connection whose other end has gone in silence none comes, and it takes the
 //! system a quarter of an hour to say so (`tcp_retries2` in tcp(7)). So long it would count as in use: after an outage of
 //! the network, all of them might. So they go back by a way of ours, which has a limit.
+//!
+//! Those that are known to be ready stay at hand for a moment instead, and are not asked: see [`Pool`].
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{Postgres, raw_sql};
 
+use super::sessions::{FRESH, Sessions};
 use crate::store::Connections;
 
 /// How long a connection that comes back may take to be ready for the next. What it was left in the middle of has so
 /// long to end; then the connection is closed, and another one can be made.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(3);
+/// So many connections are kept at hand: as many as the writer uses at once.
+const AT_HAND: usize = 4;
+/// How long a connection is kept from sqlx's pool at the most. It sees to it that none grows too old.
+const LONGEST_AT_HAND: Duration = Duration::from_secs(60);
 
+/// sqlx's pool, and before it the connections that were used a moment ago and are known to be ready. Of those, the one
+/// that was used last is lent first: its process is the one whose caches are warm, while sqlx lends each in turn. And
+/// nobody asks whether it is still there, neither before nor after.
 #[derive(Debug, Clone)]
-pub(super) struct Pool(PgPool);
+pub(super) struct Pool {
+    pool: PgPool,
+    sessions: Sessions,
+    hand: Arc<Hand>,
+}
+
+/// What is at hand. Locked to put a connection in or to take one out, and never over an await.
+#[derive(Debug, Default)]
+struct Hand(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    /// Last used, last.
+    connections: Vec<AtHand>,
+    /// So many wait at sqlx's pool. What comes back goes there then, or they would wait in vain.
+    waiting: usize,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct AtHand {
+    connection: PoolConnection<Postgres>,
+    lent: Loan,
+    used: Instant,
+}
+
+/// How a connection was lent by sqlx's pool.
+#[derive(Debug, Clone, Copy)]
+struct Loan {
+    at: Instant,
+    /// It was known by then that sessions are ours: it has our settings.
+    ours: bool,
+}
 
 impl Pool {
-    pub(super) fn new(pool: PgPool) -> Self {
-        Self(pool)
+    pub(super) fn new(pool: PgPool, sessions: Sessions) -> Self {
+        Self { pool, sessions, hand: Arc::default() }
     }
 
     pub(super) async fn acquire(&self) -> Result<Lent, sqlx::Error> {
-        Ok(Lent { connection: Some(self.0.acquire().await?), in_transaction: false })
+        let ours = self.sessions.known_to_be_ours();
+        let _waiting = match self.hand.take(ours) {
+            Ok(AtHand { connection, lent, .. }) => return Ok(self.lend(connection, lent)),
+            Err(waiting) => waiting,
+        };
+        let connection = self.pool.acquire().await?;
+        Ok(self.lend(connection, Loan { at: Instant::now(), ours }))
+    }
+
+    fn lend(&self, connection: PoolConnection<Postgres>, loan: Loan) -> Lent {
+        Lent { connection: Some(connection), in_transaction: false, loan, hand: Arc::clone(&self.hand) }
     }
 
     /// Begins a transaction with this statement, see [`super::begin`].
@@ -41,18 +93,71 @@ impl Pool {
     }
 
     pub(super) fn connect_options(&self) -> Arc<PgConnectOptions> {
-        self.0.connect_options()
+        self.pool.connect_options()
     }
 
     pub(super) fn connections(&self) -> Connections {
-        let idle = u32::try_from(self.0.num_idle()).unwrap_or(u32::MAX);
-        let max = self.0.options().get_max_connections();
-        Connections { idle, in_use: self.0.size().saturating_sub(idle), max }
+        let idle = self.pool.num_idle() + self.hand.lock().connections.len();
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX);
+        let max = self.pool.options().get_max_connections();
+        Connections { idle, in_use: self.pool.size().saturating_sub(idle), max }
     }
 
     /// Waits for what is lent, and closes all.
     pub(super) async fn close(&self) {
-        self.0.close().await;
+        let at_hand = {
+            let mut held = self.hand.lock();
+            held.closed = true;
+            std::mem::take(&mut held.connections)
+        };
+        at_hand.into_iter().for_each(|kept| give_back(kept.connection));
+        self.pool.close().await;
+    }
+}
+
+impl Hand {
+    /// The connection that was used last, if that was a moment ago. Else all go back, and the caller waits at sqlx's
+    /// pool.
+    fn take(self: &Arc<Self>, ours: bool) -> Result<AtHand, Waiting> {
+        let mut held = self.lock();
+        if let Some(kept) = held.connections.pop() {
+            if kept.lent.ours == ours && kept.used.elapsed() < FRESH {
+                return Ok(kept);
+            }
+            held.connections.push(kept);
+        }
+        held.waiting += 1;
+        let old = std::mem::take(&mut held.connections);
+        drop(held);
+        old.into_iter().for_each(|kept| give_back(kept.connection));
+        Err(Waiting(Arc::clone(self)))
+    }
+
+    fn put(&self, connection: PoolConnection<Postgres>, lent: Loan) {
+        let mut held = self.lock();
+        let is_to_go = held.closed
+            || held.waiting > 0
+            || held.connections.len() >= AT_HAND
+            || lent.at.elapsed() > LONGEST_AT_HAND;
+        if is_to_go {
+            drop(held);
+            give_back(connection);
+        } else {
+            held.connections.push(AtHand { connection, lent, used: Instant::now() });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who waits at sqlx's pool, until this is dropped.
+struct Waiting(Arc<Hand>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.lock().waiting -= 1;
     }
 }
 
@@ -62,6 +167,17 @@ pub(super) struct Lent {
     connection: Option<PoolConnection<Postgres>>,
     /// Whether there is something to roll back first.
     in_transaction: bool,
+    loan: Loan,
+    hand: Arc<Hand>,
+}
+
+impl Lent {
+    /// It goes back as it is: its last statement has been answered to the end, and nothing is left on it.
+    pub(super) fn is_ready(mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.hand.put(connection, self.loan);
+        }
+    }
 }
 
 /// A transaction. It is rolled back when this is dropped, unless it was committed.
@@ -70,7 +186,7 @@ pub(super) struct Transaction(Lent);
 impl Transaction {
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
         raw_sql("COMMIT").execute(&mut *self).await?;
-        self.0.in_transaction = false;
+        self.0.is_ready();
         Ok(())
     }
 }
@@ -89,9 +205,14 @@ impl Drop for Lent {
                 }
             }));
         } else {
-            tokio::spawn(tokio::time::timeout(RETURN_TIMEOUT, connection.return_to_pool()));
+            give_back(connection);
         }
     }
+}
+
+/// To sqlx's pool, which asks whether it is still there.
+fn give_back(mut connection: PoolConnection<Postgres>) {
+    tokio::spawn(tokio::time::timeout(RETURN_TIMEOUT, connection.return_to_pool()));
 }
 
 const GONE_BACK: &str = "a connection goes back when it is dropped, and nobody has it then";

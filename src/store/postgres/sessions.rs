@@ -19,7 +19,7 @@ const SETTINGS: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEV
 
 /// A connection that was used a moment ago is not asked whether it is still there: that would be a round trip before
 /// each statement.
-const FRESH: Duration = Duration::from_millis(50);
+pub(super) const FRESH: Duration = Duration::from_millis(50);
 /// How long one that is asked may take to answer. Then it is closed, and whoever waits for a connection still has the
 /// time to make another.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);

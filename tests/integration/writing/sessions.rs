@@ -105,6 +105,67 @@ async fn connections_from_before_it_was_known_are_replaced() {
     .await;
 }
 
+/// What is used one after another is the process whose caches are warm, and not each in turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_one_after_another_go_over_the_connection_that_was_used_last() {
+    let database = TestDatabase::create().await;
+    let mut owner = database.connect().await;
+    let store = open(&database).await;
+    store.sessions_are_ours();
+    sql::run(
+        &mut owner,
+        "CREATE TABLE own_log (pid INTEGER);
+         CREATE FUNCTION own_rule() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO own_log VALUES (pg_backend_pid()); RETURN NEW; END $$;
+         CREATE TRIGGER own_rule BEFORE INSERT OR UPDATE ON node_registrations FOR EACH ROW
+            EXECUTE FUNCTION own_rule()",
+    )
+    .await;
+    // There are as many connections as there may be.
+    let at_once = (0..10).map(|n| {
+        let batch = [register(&format!("n{n}"), &json!({}))];
+        let store = &store;
+        async move { store.register(&batch, IfHeld::Wait).await.results.into_iter().all(|done| done.is_ok()) }
+    });
+    assert!(futures_util::future::join_all(at_once).await.into_iter().all(|done| done));
+    sql::run(&mut owner, "TRUNCATE own_log").await;
+    for round in 0..100 {
+        let written = store.register(&[register("a", &json!({ "round": round }))], IfHeld::Wait).await;
+        assert!(written.results[0].is_ok());
+    }
+    // Others are told of it on one of them, and a machine that stands still makes one go back.
+    let most = "SELECT max(n) FROM (SELECT count(*) AS n FROM own_log GROUP BY pid) AS of_a_process (n)";
+    let most: i64 = sql::value(&mut owner, most).await;
+    assert!(most >= 40, "no process has done more than {most} of 100");
+}
+
+/// A connection that is kept at hand would be of no use to them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_connection_gets_the_one_that_comes_back() {
+    let database = TestDatabase::create().await;
+    open(&database).await;
+    let store = PostgresStore::connect(&database.url(), 2, Ttl::from_seconds(90)).await.unwrap();
+    store.sessions_are_ours();
+    let calls = (0..40).map(|n| {
+        let store = &store;
+        async move {
+            for round in 0..10 {
+                let batch = [register(&format!("n{n}"), &json!({ "round": round }))];
+                let written = store.register(&batch, IfHeld::Wait).await;
+                assert!(written.results[0].is_ok(), "{:?}", written.results);
+                store.records(&[key("n0")]).await.unwrap();
+            }
+        }
+    });
+    futures_util::future::join_all(calls).await;
+    sql::eventually("all have come back", async || store.connections().in_use == 0).await;
+    store.close().await;
+    let mut owner = database.connect().await;
+    let left = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name = 'onex-registry'";
+    sql::eventually("all are closed", async || sql::value::<i64>(&mut owner, left).await == 0).await;
+}
+
 /// Plans are kept, and are not made anew when the table has grown.
 #[tokio::test]
 async fn a_plan_for_an_empty_table_does_for_a_fleet() {

@@ -10,12 +10,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::hints::NOTIFY;
 use crate::node::Revision;
 use crate::store::postgres::begin;
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::sessions::Sessions;
 
+/// It is not waited for that the commit is on the disk: what is told of has been, and nothing else is in it.
+const NOTIFY_SOON: &str =
+    "SELECT pg_notify('onex_registry', $1), set_config('synchronous_commit', 'off', true)";
 /// The pause between notifications.
 const PAUSE: Duration = Duration::from_millis(5);
 /// A notification takes so long at the most.
@@ -71,9 +73,11 @@ async fn run(mut newest: watch::Receiver<Revision>, pool: Pool, sessions: Sessio
 async fn notify(pool: &Pool, sessions: &Sessions, payload: &str) -> Result<(), sqlx::Error> {
     if sessions.known_to_be_ours() {
         let mut connection = pool.acquire().await?;
-        return sqlx::query(NOTIFY).bind(payload).execute(&mut *connection).await.map(drop);
+        sqlx::query(NOTIFY_SOON).bind(payload).execute(&mut *connection).await?;
+        connection.is_ready();
+        return Ok(());
     }
     let mut tx = pool.begin_with(begin::WRITE).await?;
-    sqlx::query(NOTIFY).persistent(false).bind(payload).execute(&mut *tx).await?;
+    sqlx::query(NOTIFY_SOON).persistent(false).bind(payload).execute(&mut *tx).await?;
     tx.commit().await
 }

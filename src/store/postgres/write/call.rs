@@ -28,7 +28,11 @@ pub(super) async fn call(
     let (rows, doubt) = if store.sessions.known_to_be_ours() {
         let mut connection = store.pool.acquire().await?;
         let doubt = store.tag.doubt();
-        (query.persistent(true).fetch_all(&mut *connection).await, doubt)
+        let rows = query.persistent(true).fetch_all(&mut *connection).await;
+        if rows.is_ok() {
+            connection.is_ready();
+        }
+        (rows, doubt)
     } else {
         let mut tx = begin(&store.pool, patience).await?;
         let doubt = store.tag.doubt();
