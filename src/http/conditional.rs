@@ -1,5 +1,7 @@
 //! Conditional requests (RFC 9110, section 13): entity tags, and what `If-Match` and `If-None-Match` ask for.
 
+use std::io::Write as _;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -9,7 +11,10 @@ use crate::node::{Faults, Place, Precondition, Revision, Shown};
 /// The tag of a record: strong, revision first. `If-Match` compares the revision alone, so that heartbeats don't
 /// break it; `If-None-Match` compares everything that is shown.
 pub(super) fn record_tag(revision: Revision, body: &[u8]) -> HeaderValue {
-    tag(format!("\"{revision}.{:016x}\"", xxh3_64(body)))
+    let mut tag = Vec::with_capacity(48);
+    // Writing to memory can't fail.
+    let _ = write!(tag, "\"{revision}.");
+    closed(tag, xxh3_64(body))
 }
 
 /// The tag of a page: weak, over ids, revisions and statuses.
@@ -19,12 +24,20 @@ pub(super) fn page_tag(nodes: &[Shown], more: bool) -> HeaderValue {
         let seen = [record.revision().get().to_le_bytes(), (moment.status as u64).to_le_bytes()];
         xxh3_64_with_seed(seen.as_flattened(), hash)
     });
-    tag(format!("W/\"{hash:016x}\""))
+    let mut tag = Vec::with_capacity(24);
+    tag.extend_from_slice(b"W/\"");
+    closed(tag, hash)
 }
 
-fn tag(text: String) -> HeaderValue {
+/// A tag that ends with a hash: sixteen digits, without the machinery of formatting.
+fn closed(mut tag: Vec<u8>, hash: u64) -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in hash.to_be_bytes() {
+        tag.extend([DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    tag.push(b'"');
     // Digits and quotes: this can't fail.
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("\"\""))
+    HeaderValue::from_bytes(&tag).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 /// 304 without a body if the client has the present tag.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use utoipa::{IntoParams, ToSchema};
 
+use super::answers::Answer;
 use super::consistency::ReadParameters;
 use super::context::RequestContext;
 use super::filters::FilterParameters;
@@ -89,7 +91,13 @@ pub(super) async fn discover(
     peer: Option<Extension<Peer>>,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
+    let text = query.as_deref().unwrap_or_default();
+    let edition = app.registry.edition();
+    if let Some(answer) = edition.and_then(|edition| app.answers.get(text, edition)) {
+        return Ok(conditional::unless_not_modified(&request, answer.response()));
+    }
     let Question { query, freshness, poll } = read(query.as_deref())?;
+    let waits = poll.is_some();
     if let Some(Poll { since, wait }) = poll {
         context.extend(wait);
         let _waiting = app.metrics.watches.polled();
@@ -105,9 +113,15 @@ pub(super) async fn discover(
         Cursor { after, fingerprint: query.fingerprint() }.encode()
     });
     let body = page(nodes, seen.revision, next.as_deref());
-    let mut response = headers::tagged_json(StatusCode::OK, conditional::page_tag(nodes, *more), body);
-    response.headers_mut().insert(headers::REGISTRY_REVISION, headers::revision(seen.revision));
-    Ok(conditional::unless_not_modified(&request, response))
+    let answer = Arc::new(Answer {
+        body: Bytes::from(body),
+        tag: conditional::page_tag(nodes, *more),
+        revision: headers::revision(seen.revision),
+    });
+    if let Some(edition) = edition.filter(|_| !waits && freshness == Freshness::default()) {
+        app.answers.keep(text, edition, &answer);
+    }
+    Ok(conditional::unless_not_modified(&request, answer.response()))
 }
 
 /// A page as JSON. A cursor needs no escapes.

@@ -20,12 +20,12 @@ pub(super) fn revision(revision: Revision) -> HeaderValue {
 
 /// An answer of JSON that is there, with its entity tag. There is room for the fields that it gets on its way out: the
 /// table of an answer's fields doesn't grow twice.
-pub(super) fn tagged_json(code: StatusCode, tag: HeaderValue, json: Vec<u8>) -> Response {
+pub(super) fn tagged_json(code: StatusCode, tag: HeaderValue, json: impl Into<Body>) -> Response {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::ETAG, tag);
-    let mut response = Response::new(Body::from(json));
+    let mut response = Response::new(json.into());
     *response.status_mut() = code;
     *response.headers_mut() = headers;
     response

@@ -2,6 +2,7 @@
 //!
 //! A handler extracts and validates, makes one call on [`Registry`], and answers. It knows nothing of databases.
 
+mod answers;
 mod batch;
 mod body;
 mod compress;
@@ -62,6 +63,7 @@ pub struct Shared {
     limits: Limits,
     body_room: body::BodyRoom,
     messages: Arc<watch::Messages>,
+    answers: answers::Answers,
 }
 
 /// What a request may take.
@@ -90,6 +92,7 @@ impl App {
             limits,
             body_room: body::BodyRoom::new(),
             messages: Arc::default(),
+            answers: answers::Answers::new(),
         }))
     }
 }

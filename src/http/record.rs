@@ -85,7 +85,7 @@ impl Serialize for ShownAt {
 
 /// A record as the answer to a call, with its entity tag.
 pub(super) fn show(code: StatusCode, node: &Shown) -> Response {
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(node.record.len());
     node.write(&mut body);
     let tag = conditional::record_tag(node.record.revision(), &body);
     headers::tagged_json(code, tag, body)

@@ -34,6 +34,7 @@ use crate::node::{Revision, Ttl};
 use crate::store::Store;
 use crate::store::health::ReplicaId;
 
+pub use self::catalog::Edition;
 pub use self::reads::{Freshness, Listing};
 pub use self::writes::{Registered, SignOfLife};
 pub use crate::store::{

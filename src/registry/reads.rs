@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::catalog::{Fleet, Found};
+use super::catalog::{Edition, Fleet, Found};
 use super::{Registry, RegistryError};
 use crate::node::{
     DiscoveryQuery, EventQuery, Horizon, Moment, NodeKey, NodeRecord, Revision, Shown, ShownRecord, Summary,
@@ -45,6 +45,12 @@ pub struct Listing {
 }
 
 impl Registry {
+    /// What answers from memory are made of now, see [`Catalog::edition`](super::catalog::Catalog::edition).
+    #[must_use]
+    pub fn edition(&self) -> Option<Edition> {
+        self.catalog.edition()
+    }
+
     /// One node.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 mod harness;
 
 mod adoption;
+mod asked_again;
 mod bad_input;
 mod batch;
 mod catalog_agrees;

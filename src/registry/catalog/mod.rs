@@ -21,6 +21,8 @@ mod slots;
 mod tests;
 mod tokens;
 
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -53,6 +55,20 @@ pub struct Catalog {
     gap: Notify,
     /// The revision of `current`, for those that wait for it.
     revision: watch::Sender<Option<Revision>>,
+    /// Counts how often what readers are shown, signs of life included, begins to change or has changed: it is odd in
+    /// between.
+    edition: AtomicU64,
+}
+
+/// What readers are shown for a time. As long as it is this one, equal questions have equal answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edition(u64);
+
+#[cfg(test)]
+impl Edition {
+    pub(crate) fn for_test(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 /// What writers know that readers don't.
@@ -79,7 +95,17 @@ impl Catalog {
             writer: Mutex::default(),
             gap: Notify::new(),
             revision: watch::Sender::new(None),
+            edition: AtomicU64::new(0),
         }
+    }
+
+    /// The present edition; `None` if no fleet is loaded, or one is about to change: who has seen what is new must not find
+    /// what is old after that. It has to be taken before the fleet: what is found then is of this edition, or of a later
+    /// one, and that is no harm.
+    #[must_use]
+    pub fn edition(&self) -> Option<Edition> {
+        let edition = self.edition.load(Ordering::Acquire);
+        (edition.is_multiple_of(2) && self.current.load().is_some()).then_some(Edition(edition))
     }
 
     /// The fleet; `None` before it is loaded, and after [`Catalog::unload`].
@@ -224,7 +250,36 @@ impl Catalog {
 
     /// A panic while the next fleet is made leaves the present one as it is: the lock is as good as before. What it was to
     /// bring is seen to be missing when table and catalog are compared.
-    fn write(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> Writing<'_> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.edition.fetch_add(1, Ordering::AcqRel);
+        Writing { writer, edition: &self.edition }
+    }
+}
+
+/// Whoever has this may change what readers are shown. When it is dropped, there is another edition: before another
+/// writer begins, and before anybody is told that something was written.
+struct Writing<'c> {
+    writer: MutexGuard<'c, Writer>,
+    edition: &'c AtomicU64,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.edition.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Deref for Writing<'_> {
+    type Target = Writer;
+
+    fn deref(&self) -> &Writer {
+        &self.writer
+    }
+}
+
+impl DerefMut for Writing<'_> {
+    fn deref_mut(&mut self) -> &mut Writer {
+        &mut self.writer
     }
 }

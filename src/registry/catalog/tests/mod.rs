@@ -67,3 +67,38 @@ fn a_fleet_is_found_and_nothing_is_left_of_it() {
     assert!(fleet.leaves_nothing());
     assert_eq!(catalog.fleet().unwrap().all().len(), 500, "a snapshot stays what it is");
 }
+
+#[test]
+fn whatever_changes_what_is_shown_makes_another_edition() {
+    let catalog = Catalog::new(TTL);
+    assert_eq!(catalog.edition(), None, "nothing is loaded");
+    let mut loading = catalog.load();
+    loading.take(record("a", 1));
+    loading.finish(&loaded(1, 0)).unwrap();
+    let at = Timestamp::from_unix_micros(5);
+    let a = NodeKey::new("a").unwrap();
+    let digest = catalog.fleet().unwrap().get(&a).unwrap().digest();
+    let calls: [(&str, &dyn Fn()); 5] = [
+        ("a sign of life", &|| drop(catalog.beaten(&[(a.clone(), at)]))),
+        ("a write", &|| drop(catalog.written(&[], vec![written_as(record("a", 1))]))),
+        ("what the table has of signs of life", &|| catalog.lived(&[(a.clone(), digest)])),
+        ("time", &|| catalog.judged_by(Horizon::at(at))),
+        ("a loading", &|| catalog.load().finish(&loaded(1, 0)).unwrap()),
+    ];
+    for (name, call) in calls {
+        let before = catalog.edition();
+        assert!(before.is_some());
+        assert_eq!(
+            (catalog.fleet().map(|fleet| fleet.len()), catalog.edition()),
+            (Some(1), before),
+            "reading"
+        );
+        call();
+        assert_ne!(catalog.edition(), before, "{name}");
+    }
+    let writing = catalog.write();
+    assert_eq!(catalog.edition(), None, "somebody is about to change it");
+    drop(writing);
+    catalog.unload();
+    assert_eq!(catalog.edition(), None);
+}
