@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::changes::Change;
 use super::fleet::Fleet;
@@ -197,6 +198,7 @@ impl<'a> Applying<'a> {
 
     /// Goes on over the batches that waited for what is known now.
     pub(super) fn catch_up(&mut self) {
+        let now = Instant::now();
         while let Some(first) = self.ahead.waiting.first_entry() {
             if first.get().previous > self.fleet.revision {
                 break;
@@ -205,7 +207,7 @@ impl<'a> Applying<'a> {
             self.ahead.waiting_changes -= batch.changes.len();
             for change in batch.changes {
                 if change.event.revision > self.fleet.revision {
-                    self.fleet.changes.push(change);
+                    self.fleet.changes.push(change, now);
                 }
             }
             self.fleet.revision = self.fleet.revision.max(last);

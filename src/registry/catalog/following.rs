@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 use std::vec::IntoIter;
 
 use super::apply::{Applying, judge_by};
@@ -81,11 +82,12 @@ impl Following {
                 applying.gone(&event.node_id, self.snapshot);
             }
         }
+        let now = Instant::now();
         let mut waited = applying.ahead.changes_up_to(through);
         for event in events {
             if event.revision > applying.fleet.revision {
                 let change = waited.remove(&event.revision).unwrap_or_else(|| applying.change(event));
-                applying.fleet.changes.push(change);
+                applying.fleet.changes.push(change, now);
             }
         }
         applying.fleet.revision = applying.fleet.revision.max(through);

@@ -24,6 +24,7 @@ mod tokens;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
@@ -240,6 +241,7 @@ impl Catalog {
             self.forget(writer);
             return false;
         }
+        next.changes.trim(Instant::now());
         let revision = next.revision();
         self.current.store(Some(Arc::new(next)));
         if revision != before {

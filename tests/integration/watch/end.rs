@@ -13,6 +13,8 @@ use crate::harness::{Backend, TestServer};
 
 /// Far less than the time that a server gives to requests in flight.
 const SOON: Duration = Duration::from_secs(20);
+/// Longer than more is kept than is kept for long.
+const GRACE: Duration = Duration::from_secs(4);
 
 /// A client that watches, and takes nothing for the moment.
 fn lazy_client(server: &TestServer) -> TcpStream {
@@ -51,6 +53,8 @@ async fn who_reads_more_slowly_than_changes_come_is_cut_off_and_told() {
     let mut client = lazy_client(&server);
     eventually("it watches", async || metric(&server, "watchers").await == 1).await;
     let newest = change_a_lot(&server).await;
+    // What has just been written is kept for a moment, however much it is.
+    tokio::time::sleep(GRACE).await;
     let read = tokio::task::spawn_blocking(move || {
         let mut all = Vec::new();
         client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -140,5 +144,35 @@ async fn silence_is_broken_by_a_comment_that_says_how_far_the_server_has_looked(
     assert_eq!(idle.next().await.gist(), ("change", "registered", "n"));
     assert_eq!(idle.block().await.unwrap(), ":\n\n", "its id is known already");
     drop((watch, idle));
+    server.stop().await;
+}
+
+/// What the nodes were before is more than is kept for long. Whoever had read all is told all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_batch_cuts_off_nobody_who_keeps_up() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let filler = json!({"filler": "x".repeat(60_000)});
+    let ids: Vec<String> = (0..120).map(|n| format!("n{n:03}")).collect();
+    for ids in ids.chunks(40) {
+        let node = |id| {
+            json!({"node_id": id, "node_type": "effect", "endpoints": filler, "metadata": filler,
+                   "capabilities": filler})
+        };
+        let nodes: Vec<Value> = ids.iter().map(node).collect();
+        let answer = server.post("/v1/batch/nodes", json!({ "nodes": nodes })).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    let mut all = server.watch("").await;
+    let mut others = server.watch("node_id=unrelated").await;
+    // More than 20 MB of nodes.
+    let gone = server.post("/v1/batch/deregister", json!({ "node_ids": ids })).await;
+    assert_eq!(gone.json()["deregistered"], 120, "{}", gone.text);
+    server.register("unrelated", EFFECT).await;
+    assert_eq!(others.next().await.gist(), ("change", "registered", "unrelated"));
+    for _ in 0..120 {
+        let message = all.next().await;
+        assert_eq!(message.name, "removed", "{message:?}");
+    }
+    assert_eq!(all.next().await.gist(), ("change", "registered", "unrelated"));
     server.stop().await;
 }
