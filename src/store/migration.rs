@@ -16,7 +16,7 @@ pub struct Migration {
 }
 
 /// For PostgreSQL.
-pub const POSTGRES: [Migration; 6] = [
+pub const POSTGRES: [Migration; 7] = [
     Migration {
         version: 1,
         name: "node_registrations",
@@ -42,6 +42,11 @@ pub const POSTGRES: [Migration; 6] = [
         version: 6,
         name: "less_beside_the_rows",
         sql: include_str!("../../migrations/postgres/0006_less_beside_the_rows.sql"),
+    },
+    Migration {
+        version: 7,
+        name: "numbers_go_on",
+        sql: include_str!("../../migrations/postgres/0007_numbers_go_on.sql"),
     },
 ];
 

@@ -31,6 +31,7 @@ mod maintenance;
 mod metrics;
 mod migrations;
 mod nodes;
+mod numbers;
 mod openapi;
 mod own_writes;
 mod paging;

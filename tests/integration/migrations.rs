@@ -119,6 +119,7 @@ async fn without_migrations_a_server_serves_what_is_ready_and_names_what_is_miss
     let reason = refusal(&database.url(), OFF).await;
     let missing = [
         "table onex_registry_signs is missing",
+        "function onex_registry_mend_numbers() is missing",
         "function onex_registry_register() is missing",
         "function onex_registry_heartbeat() is missing",
     ];

@@ -94,12 +94,14 @@ SELECT 'the right to USAGE on sequence node_events_revision_seq is missing'
  WHERE NOT has_sequence_privilege(to_regclass('node_events_revision_seq')::oid, 'USAGE')
 UNION ALL
 SELECT format('function %s() is missing', need.name)
-  FROM (VALUES ('onex_registry_lock_revisions'), ('onex_registry_register'), ('onex_registry_heartbeat'))
+  FROM (VALUES ('onex_registry_lock_revisions'), ('onex_registry_mend_numbers'), ('onex_registry_register'),
+               ('onex_registry_heartbeat'))
        AS need (name)
  WHERE to_regproc(need.name) IS NULL
 UNION ALL
 SELECT format('the right to EXECUTE on function %s() is missing', need.name)
-  FROM (VALUES ('onex_registry_lock_revisions'), ('onex_registry_register'), ('onex_registry_heartbeat'))
+  FROM (VALUES ('onex_registry_lock_revisions'), ('onex_registry_mend_numbers'), ('onex_registry_register'),
+               ('onex_registry_heartbeat'))
        AS need (name)
  WHERE NOT has_function_privilege(to_regproc(need.name)::oid, 'EXECUTE')
 ";
