@@ -108,7 +108,11 @@ pub(super) async fn register(
             origin: context.origin(),
         })
         .collect();
-    let mut outcomes = app.registry.register_all(writes).await.into_iter();
+    let outcomes = app.registry.register_all(writes).await;
+    if let Some(error) = refused_as_a_whole(&outcomes) {
+        return Err(Problem::from(error.clone()));
+    }
+    let mut outcomes = outcomes.into_iter();
     let results = items
         .into_iter()
         .enumerate()
@@ -125,6 +129,16 @@ pub(super) async fn register(
         })
         .collect();
     Ok(Json(RegistrationResultsBody { results }).into_response())
+}
+
+/// Why nothing of a batch was written, if that is for a reason that has nothing to do with what is in it: then it is the
+/// request that failed, and is to be sent again. There may be items that break a rule besides; they are told the next
+/// time.
+fn refused_as_a_whole(outcomes: &[Result<Registered, RegistryError>]) -> Option<&RegistryError> {
+    let is_for_now =
+        |outcome: &Result<_, _>| matches!(outcome, Err(RegistryError::Busy | RegistryError::Unavailable(_)));
+    let first = outcomes.first()?.as_ref().err()?;
+    outcomes.iter().all(is_for_now).then_some(first)
 }
 
 fn result(

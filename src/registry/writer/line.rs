@@ -52,6 +52,11 @@ impl<T: Item> Line<T> {
         self.waiting.pop_front()
     }
 
+    /// Removes those that wait.
+    pub(super) fn take_all(&mut self) -> Vec<Waiting<T>> {
+        self.waiting.drain(..).collect()
+    }
+
     /// Removes those that came before, if they are meant.
     pub(super) fn older_than(&mut self, before: Instant, meant: impl Fn(&T) -> bool) -> Vec<Waiting<T>> {
         let is_old = |waiting: &Waiting<T>| waiting.since <= before && meant(&waiting.item);

@@ -258,8 +258,7 @@ impl Writer {
             guarded(|| match fate {
                 Fate::Free => state.queue.release(id),
                 Fate::Contended => {
-                    // Nobody waits for a row as often as there are writes for it.
-                    state.queue.drop_line(&id, began);
+                    state.queue.drop_line(&id);
                     state.queue.release(id);
                 }
                 Fate::Held(work) => state.queue.put_aside(id, work, now),

@@ -186,11 +186,12 @@ impl<T: Item> Queue<T> {
         }
     }
 
-    /// What has waited for this id since before: its row is held, and was waited for long enough.
-    pub(super) fn drop_line(&mut self, id: &NodeKey, before: Instant) {
+    /// What waits for this id: its row is held, and was waited for long enough. That holds for those who have come
+    /// meanwhile, too: with a wait of their own, they would wait for twice as long as is said.
+    pub(super) fn drop_line(&mut self, id: &NodeKey) {
         if let Some(line) = self.lines.get_mut(id) {
-            let old = line.older_than(before, |_| true);
-            self.drop_waiting(old, Dropped::Held);
+            let waiting = line.take_all();
+            self.drop_waiting(waiting, Dropped::Held);
         }
     }
 
@@ -307,7 +308,7 @@ impl<T: Item> Queue<T> {
     }
 
     fn drop_held(&mut self, held: Held<T>) {
-        self.drop_line(&held.id, held.since);
+        self.drop_line(&held.id);
         self.dropped.push((held.item, Dropped::Held));
         self.release(held.id);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, join, join_all, select};
@@ -70,7 +70,12 @@ async fn given_up_after(held: impl Future<Output = Answer>, others: impl Future<
 
 /// Registers the same thousand nodes in one request after the other, until there has been enough. Says which were
 /// acknowledged.
-async fn register_until(server: &TestServer, number: usize, enough: &AtomicBool) -> BTreeSet<String> {
+async fn register_until(
+    server: &TestServer,
+    number: usize,
+    enough: &AtomicBool,
+    refused: &AtomicUsize,
+) -> BTreeSet<String> {
     let ids: Vec<String> = (0..1_000).map(|n| format!("n{number:02}-{n:03}")).collect();
     let node = |id| json!({"node_id": id, "node_type": "effect"});
     let nodes: Vec<Value> = ids.iter().map(node).collect();
@@ -78,6 +83,17 @@ async fn register_until(server: &TestServer, number: usize, enough: &AtomicBool)
     let mut acknowledged = BTreeSet::new();
     loop {
         let answer = server.post("/v1/batch/nodes", &body).await;
+        if answer.status == 503 {
+            // Nothing of it was taken: that is one problem, and not a thousand.
+            answer.problem(503, "unavailable");
+            assert!(answer.header("retry-after").is_some() && answer.text.len() < 1_000, "{}", answer.text);
+            if enough.load(Ordering::Relaxed) {
+                return acknowledged;
+            }
+            refused.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        }
         assert_eq!(answer.status, 200, "{}", answer.text);
         for (id, result) in ids.iter().zip(answer.json()["results"].as_array().unwrap()) {
             match result["status"].as_u64() {
@@ -96,9 +112,9 @@ async fn a_full_queue_is_said_at_once_and_all_is_well_afterwards() {
     let server = TestServer::start(Backend::Postgres).await;
     let mut owner = server.database.as_ref().unwrap().connect().await;
     sql::run(&mut owner, "BEGIN; LOCK TABLE node_registrations IN ACCESS EXCLUSIVE MODE").await;
-    let enough = AtomicBool::new(false);
+    let (enough, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
     // More than the twenty thousand that may wait.
-    let many = join_all((0..30).map(|number| register_until(&server, number, &enough)));
+    let many = join_all((0..30).map(|number| register_until(&server, number, &enough, &refused)));
     let until_full = async {
         for _ in 0..20 {
             let begun = Instant::now();
@@ -118,6 +134,7 @@ async fn a_full_queue_is_said_at_once_and_all_is_well_afterwards() {
         full
     };
     let (acknowledged, answer) = join(many, full_and_over).await;
+    assert!(refused.load(Ordering::Relaxed) > 0, "requests of many are refused as a whole");
     assert!(answer.header("retry-after").is_some() && answer.text.contains("nothing was written"));
 
     // Whose write was acknowledged finds it done, and nothing comes later.
@@ -131,7 +148,9 @@ async fn a_full_queue_is_said_at_once_and_all_is_well_afterwards() {
     assert_eq!(metric(&server, r#"write_queue_length{lane="writes"}"#).await, 0);
     assert_eq!(put(&server, "one", 0).await.status, 201);
     let enough = AtomicBool::new(true);
-    for acknowledged in join_all((0..5).map(|number| register_until(&server, number, &enough))).await {
+    for acknowledged in
+        join_all((0..5).map(|number| register_until(&server, number, &enough, &refused))).await
+    {
         assert_eq!(acknowledged.len(), 1_000);
     }
     server.stop().await;
