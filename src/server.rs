@@ -56,6 +56,7 @@ impl Server {
             },
             compare_every: settings.compare_interval,
             slow: settings.slow,
+            breaker: settings.breaker,
         })?);
         registry.has_reported().await;
         let address = listener.local_addr()?;

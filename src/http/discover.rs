@@ -107,6 +107,7 @@ pub(super) async fn discover(
     let body = page(nodes, seen.revision, next.as_deref());
     let mut response = headers::tagged_json(StatusCode::OK, conditional::page_tag(nodes, *more), body);
     response.headers_mut().insert(headers::REGISTRY_REVISION, headers::revision(seen.revision));
+    headers::note_stale(response.headers_mut(), app.registry.stale(freshness));
     Ok(conditional::unless_not_modified(&request, response))
 }
 

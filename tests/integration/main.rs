@@ -31,6 +31,7 @@ mod metrics;
 mod migrations;
 mod nodes;
 mod openapi;
+mod outages;
 mod own_writes;
 mod paging;
 mod plain_sql;

@@ -287,6 +287,10 @@ impl Store for PostgresStore {
         self.pool.connections()
     }
 
+    fn can_fall_silent(&self) -> bool {
+        true
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(read::ping(&self.pool).await?)
     }
