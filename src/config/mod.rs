@@ -5,6 +5,7 @@ mod value;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -186,6 +187,9 @@ pub struct RawSettings {
         default_value = "500ms"
     )]
     breaker_pause: String,
+    /// File in which the last known fleet is kept, to be served if PostgreSQL is away at the start; empty: none
+    #[arg(long, env = "ONEX_REGISTRY_SNAPSHOT", global = true, value_name = "FILE", default_value = "")]
+    snapshot: String,
     /// Whether to apply migrations at start: on or off
     #[arg(long, env = "ONEX_REGISTRY_MIGRATE", global = true, value_name = "ON|OFF", default_value = "on")]
     migrate: String,
@@ -243,6 +247,8 @@ pub struct Settings {
     pub database_connections: u32,
     /// When the database is taken for away.
     pub breaker: BreakerSettings,
+    /// Where the last known fleet is kept; `None`: nowhere.
+    pub snapshot: Option<PathBuf>,
     /// Whether to apply migrations at start.
     pub migrate: bool,
     /// Who may call from a browser.
@@ -348,6 +354,7 @@ impl RawSettings {
                     minute,
                 ),
             },
+            snapshot: wrong.or("ONEX_REGISTRY_SNAPSHOT", read::file(&self.snapshot), None),
             migrate: wrong.or("ONEX_REGISTRY_MIGRATE", read::on_or_off(&self.migrate), true),
             cors: wrong.or("ONEX_REGISTRY_CORS_ORIGINS", read::cors(&self.cors_origins), CorsOrigins::None),
             log_format: wrong.or(

@@ -46,6 +46,11 @@ impl Catalog {
         self.loads.inc();
     }
 
+    /// Reads are answered from what was kept on disk.
+    pub fn restored(&self) {
+        self.loaded.set(1);
+    }
+
     /// Reads are answered by the database until it is.
     pub fn unloaded(&self) {
         self.loaded.set(0);

@@ -17,7 +17,8 @@ pub(super) async fn within<T>(
 }
 
 /// A pause between three quarters of this and all of it.
-pub(super) fn jittered(pause: Duration) -> Duration {
+#[must_use]
+pub fn jittered(pause: Duration) -> Duration {
     let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
     // A thousandth is fine enough.
     let parts = u32::try_from(random % 251).unwrap_or_default();

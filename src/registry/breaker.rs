@@ -131,12 +131,17 @@ impl Breaker {
     pub(super) fn note_answer(&self) {
         let now = Instant::now();
         let mut state = self.lock();
-        let silent_ms = now.saturating_duration_since(state.answered).as_millis();
+        let silent = now.saturating_duration_since(state.answered);
         let closed = state.answer(now);
         drop(state);
         if let Some(Counts { failed, refused }) = closed {
             self.metrics.database.set_breaker(BreakerPhase::Closed);
-            tracing::info!(failed, refused, silent_ms, "the breaker is closed: the database answers again");
+            tracing::info!(
+                failed,
+                refused,
+                silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
+                "the breaker is closed: the database answers again"
+            );
         }
     }
 

@@ -15,6 +15,7 @@ pub mod health;
 mod measure;
 pub mod prober;
 mod reads;
+pub mod snapshot;
 pub mod watching;
 mod writer;
 mod writes;
@@ -34,6 +35,7 @@ use self::guard::Guarded;
 use self::health::{Health, HealthSettings, Standing};
 use self::measure::LastCount;
 use self::prober::ProberError;
+use self::snapshot::{Restored, SnapshotSettings, Snapshots};
 use self::watching::Watching;
 use self::writer::Writer;
 use crate::metrics::{BreakerPhase, Metrics};
@@ -41,6 +43,7 @@ use crate::node::{Revision, Ttl};
 use crate::store::Store;
 use crate::store::health::ReplicaId;
 
+pub use self::bounds::jittered;
 pub use self::breaker::BreakerSettings;
 pub use self::reads::{Freshness, Listing};
 pub use self::writes::{Registered, SignOfLife};
@@ -64,6 +67,12 @@ pub struct Parts {
     pub slow: Duration,
     /// When the database is taken for away.
     pub breaker: BreakerSettings,
+    /// Whether the database has all that serving needs. If not, nothing is asked of it until [`Registry::open`].
+    pub is_open: bool,
+    /// Where the last known fleet is kept; `None`: nowhere.
+    pub snapshot: Option<SnapshotSettings>,
+    /// What was kept there, to be served until the table can be read.
+    pub restored: Option<Restored>,
 }
 
 /// Whether this replica can serve, and what is wrong.
@@ -86,6 +95,7 @@ pub struct Registry {
     guard: Arc<Guarded>,
     breaker: Arc<Breaker>,
     currency: Arc<Currency>,
+    snapshots: Option<Snapshots>,
     catalog: Arc<Catalog>,
     watching: Watching,
     follower: Follower,
@@ -106,10 +116,17 @@ impl Registry {
     /// If health endpoints are to be probed and can't be: see [`ProberError`].
     pub fn start(parts: Parts) -> Result<Self, ProberError> {
         let ttl = parts.ttl.into();
-        let catalog = Arc::new(Catalog::new(ttl));
         let currency = Arc::new(Currency::new());
+        let catalog = match parts.restored {
+            Some(restored) => {
+                currency.note_age(restored.age);
+                parts.metrics.catalog.restored();
+                restored.catalog
+            }
+            None => Arc::new(Catalog::new(ttl)),
+        };
         let breaker = Arc::new(Breaker::new(parts.breaker, Arc::clone(&parts.metrics)));
-        let guard = Arc::new(Guarded::new(parts.store, Arc::clone(&breaker), true));
+        let guard = Arc::new(Guarded::new(parts.store, Arc::clone(&breaker), parts.is_open));
         let store: Arc<dyn Store> = Arc::<Guarded>::clone(&guard);
         let (suspicions, suspected) = Suspicion::channel();
         let writer = Writer::new(writer::Parts {
@@ -133,7 +150,11 @@ impl Registry {
             compare_every: parts.compare_every,
             suspected,
         });
+        let snapshots = parts
+            .snapshot
+            .map(|settings| Snapshots::start(settings, Arc::clone(&catalog), Arc::clone(&currency)));
         Ok(Self {
+            snapshots,
             store,
             guard,
             breaker,
@@ -149,6 +170,11 @@ impl Registry {
             asides: reads::asides(),
             last_count: LastCount::default(),
         })
+    }
+
+    /// The database has all that serving needs: from now on it is asked.
+    pub fn open(&self) {
+        self.guard.open();
     }
 
     /// Whether this replica can serve. Nobody is asked for it: a database that is away must not take with it all replicas
@@ -188,6 +214,9 @@ impl Registry {
         self.health.close().await;
         self.writer.close().await;
         self.follower.close().await;
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.close().await;
+        }
         self.store.close().await;
     }
 

@@ -3,6 +3,7 @@
 mod down;
 mod log;
 mod silent;
+mod start;
 mod well;
 
 use serde_json::json;

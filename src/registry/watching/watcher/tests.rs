@@ -36,6 +36,9 @@ async fn start(folder: &TempDir) -> Registry {
         compare_every: None,
         slow: ttl,
         breaker: BreakerSettings { failures: 5, pause: ttl, silence: ttl },
+        is_open: true,
+        snapshot: None,
+        restored: None,
     };
     Registry::start(parts).unwrap()
 }
