@@ -145,7 +145,7 @@ async fn a_snapshot_is_kept_while_the_server_runs_and_survives_a_kill() {
     assert_eq!(put.status().as_u16(), 201);
     let path = folder.path().join("fleet");
     let has_it =
-        || std::fs::read(&path).is_ok_and(|bytes| bytes.windows(11).any(|part| part == b"\"node_id\":\"n"));
+        || std::fs::read(&path).is_ok_and(|bytes| bytes.windows(12).any(|part| part == b"\"node_id\":\"n"));
     sql::eventually("it is kept", async || has_it()).await;
     process.signal("KILL").await;
     process.wait().await;
