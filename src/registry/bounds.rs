@@ -16,13 +16,13 @@ pub(super) async fn within<T>(
     tokio::time::timeout(limit, call).await.unwrap_or(Err(RegistryError::Interrupted))
 }
 
-/// A pause between three quarters of this and all of it.
+/// A pause between three quarters of this and all of it: those who lost something together don't come back together.
 #[must_use]
 pub fn jittered(pause: Duration) -> Duration {
     let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
     // A thousandth is fine enough.
     let parts = u32::try_from(random % 251).unwrap_or_default();
-    pause - pause * parts / 1_000
+    pause * (1_000 - parts) / 1_000
 }
 
 /// The pause after a panic: what panics at once again should not take a core.

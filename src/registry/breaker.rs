@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn one_call_tries_after_the_pause_and_its_failure_begins_another() {
         let mut driven = Driven::opened();
-        driven.passes(PAUSE - Duration::from_millis(1));
+        driven.passes(PAUSE.saturating_sub(Duration::from_millis(1)));
         assert_eq!(driven.admit(), None);
         driven.passes(Duration::from_millis(1));
         assert_eq!(driven.admit(), Some(true));

@@ -52,13 +52,11 @@ impl Guarded {
 
     /// A call for clients, or for what can wait until they are served.
     async fn ask<A: Answer>(&self, items: usize, call: impl Future<Output = A>) -> A {
-        match self.breaker.admit().filter(|_| self.is_open()) {
-            Some(ticket) => self.go(ticket, items, call).await,
-            None => {
-                self.breaker.refused(1);
-                A::failed(&StoreError::Away, items)
-            }
+        if let Some(ticket) = self.breaker.admit().filter(|_| self.is_open()) {
+            return self.go(ticket, items, call).await;
         }
+        self.breaker.refused(1);
+        A::failed(&StoreError::Away, items)
     }
 
     /// A call of what finds out that the database is back.

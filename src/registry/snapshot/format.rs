@@ -326,7 +326,9 @@ mod tests {
     fn written() -> Vec<u8> {
         let catalog = Catalog::new(Ttl::from_seconds(90));
         let mut loading = catalog.load();
-        records().into_iter().for_each(|record| loading.take(record));
+        for record in records() {
+            loading.take(record);
+        }
         let header = header();
         let position = Position::default().at_least(header.revision, header.last);
         loading.finish(&Loaded { position, horizon: header.horizon }).unwrap();

@@ -24,14 +24,14 @@ const RETURN_TIMEOUT: Duration = Duration::from_secs(3);
 /// So many connections are kept at hand: as many as the writer uses at once.
 const AT_HAND: usize = 4;
 /// How long a connection is kept from sqlx's pool at the most. It sees to it that none grows too old.
-const LONGEST_AT_HAND: Duration = Duration::from_secs(60);
+const LONGEST_AT_HAND: Duration = Duration::from_mins(1);
 
 /// sqlx's pool, and before it the connections that were used a moment ago and are known to be ready. Of those, the one
 /// that was used last is lent first: its process is the one whose caches are warm, while sqlx lends each in turn. And
 /// nobody asks whether it is still there, neither before nor after.
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
-    pool: PgPool,
+    inner: PgPool,
     sessions: Sessions,
     hand: Arc<Hand>,
 }
@@ -66,7 +66,7 @@ struct Loan {
 
 impl Pool {
     pub(super) fn new(pool: PgPool, sessions: Sessions) -> Self {
-        Self { pool, sessions, hand: Arc::default() }
+        Self { inner: pool, sessions, hand: Arc::default() }
     }
 
     pub(super) async fn acquire(&self) -> Result<Lent, sqlx::Error> {
@@ -75,7 +75,7 @@ impl Pool {
             Ok(AtHand { connection, lent, .. }) => return Ok(self.lend(connection, lent)),
             Err(waiting) => waiting,
         };
-        let connection = self.pool.acquire().await?;
+        let connection = self.inner.acquire().await?;
         Ok(self.lend(connection, Loan { at: Instant::now(), ours }))
     }
 
@@ -93,14 +93,14 @@ impl Pool {
     }
 
     pub(super) fn connect_options(&self) -> Arc<PgConnectOptions> {
-        self.pool.connect_options()
+        self.inner.connect_options()
     }
 
     pub(super) fn connections(&self) -> Connections {
-        let idle = self.pool.num_idle() + self.hand.lock().connections.len();
+        let idle = self.inner.num_idle() + self.hand.lock().connections.len();
         let idle = u32::try_from(idle).unwrap_or(u32::MAX);
-        let max = self.pool.options().get_max_connections();
-        Connections { idle, in_use: self.pool.size().saturating_sub(idle), max }
+        let max = self.inner.options().get_max_connections();
+        Connections { idle, in_use: self.inner.size().saturating_sub(idle), max }
     }
 
     /// Waits for what is lent, and closes all.
@@ -110,8 +110,10 @@ impl Pool {
             held.closed = true;
             std::mem::take(&mut held.connections)
         };
-        at_hand.into_iter().for_each(|kept| give_back(kept.connection));
-        self.pool.close().await;
+        for kept in at_hand {
+            give_back(kept.connection);
+        }
+        self.inner.close().await;
     }
 }
 
@@ -129,7 +131,9 @@ impl Hand {
         held.waiting += 1;
         let old = std::mem::take(&mut held.connections);
         drop(held);
-        old.into_iter().for_each(|kept| give_back(kept.connection));
+        for kept in old {
+            give_back(kept.connection);
+        }
         Err(Waiting(Arc::clone(self)))
     }
 
@@ -173,7 +177,7 @@ pub(super) struct Lent {
 
 impl Lent {
     /// It goes back as it is: its last statement has been answered to the end, and nothing is left on it.
-    pub(super) fn is_ready(mut self) {
+    pub(super) fn keep_at_hand(mut self) {
         if let Some(connection) = self.connection.take() {
             self.hand.put(connection, self.loan);
         }
@@ -186,7 +190,7 @@ pub(super) struct Transaction(Lent);
 impl Transaction {
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
         raw_sql("COMMIT").execute(&mut *self).await?;
-        self.0.is_ready();
+        self.0.keep_at_hand();
         Ok(())
     }
 }

@@ -84,7 +84,7 @@ impl MortalCluster {
         let output = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().expect("ps can be run");
         let text = String::from_utf8(output.stdout).unwrap();
         let children = text.lines().filter_map(|line| {
-            let mut fields = line.split_whitespace().map(|field| field.parse::<u32>());
+            let mut fields = line.split_whitespace().map(str::parse::<u32>);
             let (child, parent) = (fields.next()?.ok()?, fields.next()?.ok()?);
             (parent == pid).then_some(child)
         });
