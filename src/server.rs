@@ -1,5 +1,7 @@
 //! The server: opens the database, listens, serves, and stops without losing a request.
 
+mod opening;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +10,17 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use self::opening::{NotOpen, Opening};
 
 use crate::config::{DatabaseUrl, Settings};
 use crate::http::{self, App, Ended};
 use crate::metrics::Metrics;
 use crate::registry::health::HealthSettings;
 use crate::registry::prober::ProbeSettings;
+use crate::registry::snapshot::{self, Restored, SnapshotError, SnapshotSettings};
 use crate::registry::{Parts, Registry};
 use crate::store::Store;
 use crate::store::clock::SystemClock;
@@ -30,6 +37,9 @@ pub struct Server {
     registry: Arc<Registry>,
     router: axum::Router,
     shutdown_timeout: Duration,
+    /// Who waits for a database that was away at the start.
+    opening: TaskTracker,
+    stop_opening: DropGuard,
 }
 
 impl Server {
@@ -42,7 +52,10 @@ impl Server {
         let listener = TcpListener::bind(settings.listen)
             .await
             .with_context(|| format!("can't listen on {} (ONEX_REGISTRY_LISTEN)", settings.listen))?;
-        let store = open_store(&settings).await?;
+        let Opened { store, opening } = open_store(&settings).await?;
+        let snapshot = snapshot(&settings);
+        let is_open = opening.is_none();
+        let restored = if is_open { None } else { restored(snapshot.clone(), settings.ttl).await };
         let metrics = Arc::new(Metrics::new()?);
         let registry = Arc::new(Registry::start(Parts {
             store,
@@ -56,8 +69,18 @@ impl Server {
             },
             compare_every: settings.compare_interval,
             slow: settings.slow,
+            breaker: settings.breaker,
+            is_open,
+            snapshot,
+            restored,
         })?);
-        registry.has_reported().await;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        match opening {
+            None => registry.has_reported().await,
+            Some(opening) => drop(tasks.spawn(opening.keep_trying(Arc::clone(&registry), stop.clone()))),
+        }
+        tasks.close();
         let address = listener.local_addr()?;
         let app = App::new(Arc::clone(&registry), metrics, &settings);
         tracing::info!(%address, swagger_ui = %format!("http://{address}/swagger-ui/"), "listening");
@@ -67,6 +90,8 @@ impl Server {
             registry,
             router: http::router(&app, &settings.cors),
             shutdown_timeout: settings.shutdown_timeout,
+            opening: tasks,
+            stop_opening: stop.drop_guard(),
         })
     }
 
@@ -92,7 +117,12 @@ impl Server {
             http::serve(self.listener, self.router, stop, self.shutdown_timeout).await;
         // What was cut off a moment ago still gives its connections to the database back.
         let deadline = deadline.max(Instant::now() + CLOSE_TIME);
-        let closed = tokio::time::timeout_at(deadline, self.registry.close()).await.is_ok();
+        drop(self.stop_opening);
+        let closing = async {
+            self.opening.wait().await;
+            self.registry.close().await;
+        };
+        let closed = tokio::time::timeout_at(deadline, closing).await.is_ok();
         anyhow::ensure!(
             in_time && closed,
             "requests were cut off: they took longer than {} (ONEX_REGISTRY_SHUTDOWN_TIMEOUT) to finish",
@@ -111,29 +141,68 @@ fn within_open_files(probing: ProbeSettings) -> ProbeSettings {
     ProbeSettings { idle_connections: probing.idle_connections.min(half), ..probing }
 }
 
-async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+/// A store, and what is left to do before it can be asked.
+struct Opened {
+    store: Arc<dyn Store>,
+    opening: Option<Opening>,
+}
+
+async fn open_store(settings: &Settings) -> anyhow::Result<Opened> {
     match &settings.database {
         DatabaseUrl::Sqlite(url) => {
             let store = SqliteStore::open(url, Arc::new(SystemClock), settings.ttl.into()).await?;
             let path = store.path().canonicalize().unwrap_or_else(|_| store.path().to_owned());
             tracing::info!(path = %path.display(), "the data lies in an embedded SQLite file");
-            Ok(Arc::new(store))
+            Ok(Opened { store: Arc::new(store), opening: None })
         }
         DatabaseUrl::Postgres(url) => {
-            let store = PostgresStore::connect(url, settings.database_connections, settings.ttl.into())
-                .await
-                .with_context(|| format!("PostgreSQL can't be reached at {}", settings.database))?;
-            if settings.migrate {
-                let versions = store.migrate().await?;
-                if !versions.is_empty() {
-                    tracing::info!(applied = ?versions, "migrated the database");
+            let store = PostgresStore::new(url, settings.database_connections, settings.ttl.into())?;
+            let store = Arc::new(store);
+            let place = settings.database.to_string();
+            let opening = Opening { store: Arc::clone(&store), place, migrates: settings.migrate };
+            match opening.begin().await {
+                Ok(()) => Ok(Opened { store, opening: None }),
+                Err(NotOpen::ForGood(error)) => Err(error),
+                Err(NotOpen::Away(error)) => {
+                    let reason = format!("{error:#}");
+                    tracing::warn!(
+                        reason,
+                        "the database is away: the server starts without it, and tries again"
+                    );
+                    Ok(Opened { store, opening: Some(opening) })
                 }
             }
-            store.preflight().await?;
-            tracing::info!(database = %settings.database, "the data lies in PostgreSQL");
-            Ok(Arc::new(store))
         }
     }
+}
+
+/// Where the last known fleet is kept. An SQLite file is on this disk itself.
+fn snapshot(settings: &Settings) -> Option<SnapshotSettings> {
+    let path = settings.snapshot.clone()?;
+    match &settings.database {
+        DatabaseUrl::Postgres(url) => PostgresStore::place(url).map(|place| SnapshotSettings { path, place }),
+        DatabaseUrl::Sqlite(_) => {
+            tracing::warn!("ONEX_REGISTRY_SNAPSHOT is for PostgreSQL, and does nothing with an SQLite file");
+            None
+        }
+    }
+}
+
+/// What was kept, if it can be served.
+async fn restored(snapshot: Option<SnapshotSettings>, ttl: Duration) -> Option<Restored> {
+    let snapshot = snapshot?;
+    let path = snapshot.path.display().to_string();
+    let reading = tokio::task::spawn_blocking(move || snapshot::restore(&snapshot, ttl));
+    match reading.await {
+        Ok(Ok(restored)) => {
+            tracing::info!(path, nodes = restored.nodes, "the nodes are served from the snapshot");
+            return Some(restored);
+        }
+        Ok(Err(SnapshotError::None)) => tracing::info!(path, "there is no snapshot yet"),
+        Ok(Err(error)) => tracing::error!(path, %error, "the snapshot is not served"),
+        Err(error) => tracing::error!(path, %error, "the snapshot could not be read"),
+    }
+    None
 }
 
 /// Resolves at the first SIGTERM or SIGINT.

@@ -5,10 +5,12 @@ mod value;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
+use crate::registry::BreakerSettings;
 use crate::registry::prober::{AddressPolicy, ProbeSettings};
 
 pub use self::value::{CorsOrigins, DatabaseUrl, LogFormat};
@@ -158,6 +160,36 @@ pub struct RawSettings {
         default_value = "10"
     )]
     database_connections: String,
+    /// How long the database may answer nobody anything before it is given up, and calls to it with it
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_DATABASE_SILENCE",
+        global = true,
+        value_name = "DURATION",
+        default_value = "900ms"
+    )]
+    database_silence: String,
+    /// So many failures of the database in a row open the breaker: clients' calls are refused at once
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_BREAKER_FAILURES",
+        global = true,
+        value_name = "NUMBER",
+        default_value = "5"
+    )]
+    breaker_failures: String,
+    /// The pause before a call of a client tries whether the database is back
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_BREAKER_PAUSE",
+        global = true,
+        value_name = "DURATION",
+        default_value = "500ms"
+    )]
+    breaker_pause: String,
+    /// File in which the last known fleet is kept, to be served if PostgreSQL is away at the start; empty: none
+    #[arg(long, env = "ONEX_REGISTRY_SNAPSHOT", global = true, value_name = "FILE", default_value = "")]
+    snapshot: String,
     /// Whether to apply migrations at start: on or off
     #[arg(long, env = "ONEX_REGISTRY_MIGRATE", global = true, value_name = "ON|OFF", default_value = "on")]
     migrate: String,
@@ -213,6 +245,10 @@ pub struct Settings {
     pub slow: Duration,
     /// Connections to PostgreSQL.
     pub database_connections: u32,
+    /// When the database is taken for away.
+    pub breaker: BreakerSettings,
+    /// Where the last known fleet is kept; `None`: nowhere.
+    pub snapshot: Option<PathBuf>,
     /// Whether to apply migrations at start.
     pub migrate: bool,
     /// Who may call from a browser.
@@ -304,6 +340,21 @@ impl RawSettings {
                 read::number(&self.database_connections, 2..=1_000),
                 2,
             ),
+            breaker: BreakerSettings {
+                failures: wrong.or(
+                    "ONEX_REGISTRY_BREAKER_FAILURES",
+                    read::number(&self.breaker_failures, 1..=1_000),
+                    1,
+                ),
+                pause: wrong.duration("ONEX_REGISTRY_BREAKER_PAUSE", &self.breaker_pause, 10 * ms, minute),
+                silence: wrong.duration(
+                    "ONEX_REGISTRY_DATABASE_SILENCE",
+                    &self.database_silence,
+                    100 * ms,
+                    minute,
+                ),
+            },
+            snapshot: wrong.or("ONEX_REGISTRY_SNAPSHOT", read::file(&self.snapshot), None),
             migrate: wrong.or("ONEX_REGISTRY_MIGRATE", read::on_or_off(&self.migrate), true),
             cors: wrong.or("ONEX_REGISTRY_CORS_ORIGINS", read::cors(&self.cors_origins), CorsOrigins::None),
             log_format: wrong.or(

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
@@ -59,6 +60,19 @@ pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
         "on" => Ok(true),
         "off" => Ok(false),
         _ => Err(format!("'{text}' is neither 'on' nor 'off'")),
+    }
+}
+
+/// A file that can be made: its folder is there.
+pub(super) fn file(text: &str) -> Result<Option<PathBuf>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let path = PathBuf::from(text);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match path.file_name() {
+        Some(_) if folder.is_dir() && !path.is_dir() => Ok(Some(path)),
+        _ => Err(format!("'{text}' is not the name of a file in a folder that is there")),
     }
 }
 

@@ -94,7 +94,7 @@ pub(super) async fn discover(
     let text = query.as_deref().unwrap_or_default();
     let edition = app.registry.edition();
     if let Some(answer) = edition.and_then(|edition| app.answers.get(text, edition)) {
-        return Ok(conditional::unless_not_modified(&request, answer.response()));
+        return Ok(respond(&app, &request, &answer, Freshness::default()));
     }
     let Question { query, freshness, poll } = read(query.as_deref())?;
     let waits = poll.is_some();
@@ -121,7 +121,14 @@ pub(super) async fn discover(
     if let Some(edition) = edition.filter(|_| !waits && freshness == Freshness::default()) {
         app.answers.keep(text, edition, &answer);
     }
-    Ok(conditional::unless_not_modified(&request, answer.response()))
+    Ok(respond(&app, &request, &answer, freshness))
+}
+
+/// How old the answer may be is not part of it: that grows while nothing changes.
+fn respond(app: &App, request: &HeaderMap, answer: &Answer, freshness: Freshness) -> Response {
+    let mut response = answer.response();
+    headers::note_stale(response.headers_mut(), app.registry.stale(freshness));
+    conditional::unless_not_modified(request, response)
 }
 
 /// A page as JSON. A cursor needs no escapes.

@@ -1,5 +1,7 @@
 //! Header fields of our own.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -12,6 +14,16 @@ pub(super) const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correla
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// All changes up to this revision are in the answer.
 pub(super) const REGISTRY_REVISION: HeaderName = HeaderName::from_static("registry-revision");
+
+/// For so many seconds it has not been known whether the answer is what the database has. Absent while it is.
+pub(super) const REGISTRY_STALE_SECONDS: HeaderName = HeaderName::from_static("registry-stale-seconds");
+
+/// Says how old what was read may be, if that is to be said.
+pub(super) fn note_stale(headers: &mut HeaderMap, stale: Option<Duration>) {
+    if let Some(age) = stale {
+        headers.insert(REGISTRY_STALE_SECONDS, HeaderValue::from(age.as_secs()));
+    }
+}
 
 /// A revision as a header value.
 pub(super) fn revision(revision: Revision) -> HeaderValue {

@@ -154,6 +154,7 @@ fn cors_layer(origins: &CorsOrigins) -> Option<CorsLayer> {
         header::LOCATION,
         header::RETRY_AFTER,
         headers::REGISTRY_REVISION,
+        headers::REGISTRY_STALE_SECONDS,
         headers::CORRELATION_ID,
     ];
     let accepted: [HeaderName; 6] = [

@@ -219,11 +219,17 @@ pub(super) async fn get(
     }
     let seen = app.registry.get(&id.key()?, freshness).await?;
     let revision = headers::revision(seen.revision);
+    let stale = app.registry.stale(freshness);
     let Some(node) = seen.value else {
-        return Err(Problem::node_not_found().with_header(headers::REGISTRY_REVISION, revision));
+        let mut problem = Problem::node_not_found().with_header(headers::REGISTRY_REVISION, revision);
+        if let Some(age) = stale {
+            problem = problem.with_header(headers::REGISTRY_STALE_SECONDS, age.as_secs().into());
+        }
+        return Err(problem);
     };
     let mut response = show(StatusCode::OK, &node);
     response.headers_mut().insert(headers::REGISTRY_REVISION, revision);
+    headers::note_stale(response.headers_mut(), stale);
     Ok(conditional::unless_not_modified(&request, response))
 }
 

@@ -136,7 +136,7 @@ fn complete_operation(path: &str, operation: &mut Operation) {
     if path.starts_with("/v1/") || path == "/readyz" {
         problems.extend([
             ("500", "Something went wrong in the registry"),
-            ("503", "The database is not available, another writer holds the node, or this replica does not know the nodes or the revision yet"),
+            ("503", "The database is away and was not asked (`unavailable`), or fell silent in the middle (`interrupted`: a write may have taken effect, or may yet), another writer holds the node (`contended`), or this replica does not know the nodes or the revision yet (`unavailable`)"),
             ("504", "The request took too long"),
         ]);
     }
@@ -150,8 +150,17 @@ fn complete_operation(path: &str, operation: &mut Operation) {
             .entry(status.to_owned())
             .or_insert_with(|| problem(status, description));
     }
-    for response in operation.responses.responses.values_mut() {
+    for (status, response) in &mut operation.responses.responses {
         if let RefOr::T(response) = response {
+            if reads_memory(operation.operation_id.as_deref())
+                && ["200", "304", "404"].contains(&status.as_str())
+            {
+                let header = HeaderBuilder::new()
+                    .schema(Some(ObjectBuilder::new().schema_type(Type::Integer)))
+                    .description(Some("For so many seconds it has not been known whether this is what the database has: it is away. Absent while it is known, and if the database itself has answered"))
+                    .build();
+                response.headers.insert("Registry-Stale-Seconds".to_owned(), header.into());
+            }
             let header = HeaderBuilder::new()
                 .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
                 .description(Some("The correlation id of the request"))
@@ -159,6 +168,11 @@ fn complete_operation(path: &str, operation: &mut Operation) {
             response.headers.insert("X-Correlation-ID".to_owned(), header.into());
         }
     }
+}
+
+/// Whether it is answered from memory, as long as nobody wants the database's own answer.
+fn reads_memory(operation_id: Option<&str>) -> bool {
+    matches!(operation_id, Some("getNode" | "discoverNodes" | "summarize" | "watch"))
 }
 
 fn writes(operation_id: &str) -> bool {

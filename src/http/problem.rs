@@ -6,8 +6,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::metrics::BreakerPhase;
 use crate::node::{Fault, Faults, Place};
-use crate::registry::RegistryError;
+use crate::registry::{Condition, RegistryError};
 
 /// The media type of problem details.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
@@ -67,6 +68,8 @@ static INTERNAL: Kind =
     kind("internal", StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong in the registry");
 static UNAVAILABLE: Kind =
     kind("unavailable", StatusCode::SERVICE_UNAVAILABLE, "The registry can't do this at the moment");
+static INTERRUPTED: Kind =
+    kind("interrupted", StatusCode::SERVICE_UNAVAILABLE, "The database has fallen silent");
 static CONTENDED: Kind =
     kind("contended", StatusCode::SERVICE_UNAVAILABLE, "Another writer holds this node in the database");
 static TIMEOUT: Kind = kind("timeout", StatusCode::GATEWAY_TIMEOUT, "The request took too long");
@@ -156,6 +159,17 @@ impl Problem {
         let detail =
             if count == 1 { "1 rule is broken".to_owned() } else { format!("{count} rules are broken") };
         Self { errors, ..Self::new(kind, detail) }
+    }
+
+    /// The nodes are not in memory.
+    pub(super) fn not_ready(condition: &Condition) -> Self {
+        if condition.breaker == BreakerPhase::Closed && condition.is_open {
+            RegistryError::Loading.into()
+        } else {
+            let detail = "the database can't be reached, or is not ready to be served, and this replica doesn't know \
+                          the nodes; the log of the server has the reason";
+            Self::new(&UNAVAILABLE, detail).retry_later()
+        }
     }
 
     pub(super) fn undecodable_path() -> Self {
@@ -292,6 +306,14 @@ impl From<RegistryError> for Problem {
                 Self::new(&UNAVAILABLE, "the database is not available; if this was a write, it may have taken effect, or may yet")
                     .retry_later()
             }
+            RegistryError::Away => {
+                Self::new(&UNAVAILABLE, "the database is away, and was not asked: nothing was written").retry_later()
+            }
+            RegistryError::Silent => Self::new(
+                &INTERRUPTED,
+                "the database does not answer; if this was a write, it may have taken effect, or may yet",
+            )
+            .retry_later(),
             RegistryError::Busy => {
                 Self::new(&UNAVAILABLE, "more writes are waiting than the server takes; nothing was written").retry_later()
             }

@@ -12,6 +12,7 @@ use super::record::StatusName;
 use super::self_preservation::SelfPreservationBody;
 use super::{App, headers};
 use crate::node::{Faults, Status, Summary};
+use crate::registry::Freshness;
 use crate::registry::health::FleetWatch;
 
 /// How many nodes there are, at one instant. Lists have the largest numbers first, and at most 1,000 entries
@@ -176,5 +177,7 @@ pub(super) async fn summarize(
     }
     let seen = app.registry.summary().await?;
     let body = SummaryBody::new(&seen.value, app.registry.standing().watch, seen.revision.get());
-    Ok((headers::of_a_read(seen.revision), Json(body)).into_response())
+    let mut response = (headers::of_a_read(seen.revision), Json(body)).into_response();
+    headers::note_stale(response.headers_mut(), app.registry.stale(Freshness::default()));
+    Ok(response)
 }

@@ -1,8 +1,10 @@
 //! The copy of the fleet in memory.
 
+use std::time::Duration;
+
 use prometheus::{IntCounter, Registry};
 
-use super::family::Number;
+use super::family::{Number, Seconds};
 use super::{MetricsError, family};
 
 /// The copy of the fleet in memory.
@@ -10,6 +12,7 @@ pub struct Catalog {
     loaded: Number,
     loads: IntCounter,
     mended: IntCounter,
+    stale: Seconds,
 }
 
 impl Catalog {
@@ -29,6 +32,11 @@ impl Catalog {
                 "catalog_mended_total",
                 "Nodes that the table had otherwise than this server, found by comparing the two.",
             )?,
+            stale: Seconds::new(
+                registry,
+                "catalog_stale_seconds",
+                "Time since this server last knew that it had all that the table has.",
+            )?,
         })
     }
 
@@ -38,9 +46,19 @@ impl Catalog {
         self.loads.inc();
     }
 
+    /// Reads are answered from what was kept on disk.
+    pub fn restored(&self) {
+        self.loaded.set(1);
+    }
+
     /// Reads are answered by the database until it is.
     pub fn unloaded(&self) {
         self.loaded.set(0);
+    }
+
+    /// So long it has not been known what the table has.
+    pub fn set_stale(&self, time: Duration) {
+        self.stale.set(time);
     }
 
     /// So many nodes were found to differ.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use prometheus::{IntCounter, IntGaugeVec, Registry};
 
 use super::family::{Number, Seconds};
-use super::{MetricsError, family};
+use super::label::Label as _;
+use super::{BreakerPhase, MetricsError, family};
 
 /// The database, and how far this server has read its events.
 pub struct Database {
@@ -15,6 +16,10 @@ pub struct Database {
     revision: Number,
     event_lag: Seconds,
     events_pruned: IntCounter,
+    breaker: IntGaugeVec,
+    breaker_opened: IntCounter,
+    calls_failed: IntCounter,
+    calls_refused: IntCounter,
 }
 
 impl Database {
@@ -47,6 +52,27 @@ impl Database {
                 "events_pruned_total",
                 "Events that this server deleted because they were older than events are kept.",
             )?,
+            breaker: family::gauges(
+                registry,
+                "database_breaker",
+                "Whether clients' calls go to the database: the present phase is 1, the others 0.",
+                &["phase"],
+            )?,
+            breaker_opened: family::counter(
+                registry,
+                "database_breaker_opened_total",
+                "Times the database failed so often in a row that it was not asked by clients any more.",
+            )?,
+            calls_failed: family::counter(
+                registry,
+                "database_calls_failed_total",
+                "Calls that failed because the database could not be reached, or did not answer.",
+            )?,
+            calls_refused: family::counter(
+                registry,
+                "database_calls_refused_total",
+                "Calls that were refused because the database was known to be away.",
+            )?,
         })
     }
 
@@ -70,6 +96,29 @@ impl Database {
     /// How old the oldest event was that had not been read when it was read; zero if there was none.
     pub fn set_event_lag(&self, lag: Duration) {
         self.event_lag.set(lag);
+    }
+
+    /// Whether clients' calls go to the database.
+    pub fn set_breaker(&self, present: BreakerPhase) {
+        for phase in BreakerPhase::ALL {
+            let is_present = i64::from(*phase == present);
+            self.breaker.with_label_values(&[phase.value()]).set(is_present);
+        }
+    }
+
+    /// The database is not asked by clients any more.
+    pub fn breaker_opened(&self) {
+        self.breaker_opened.inc();
+    }
+
+    /// The database could not be reached, or did not answer.
+    pub fn call_failed(&self) {
+        self.calls_failed.inc();
+    }
+
+    /// So many calls were refused, because the database was known to be away.
+    pub fn calls_refused(&self, count: u64) {
+        self.calls_refused.inc_by(count);
     }
 
     /// Events were deleted because they were older than events are kept.

@@ -54,6 +54,26 @@ label!(
 );
 
 label!(
+    /// Whether clients' calls go to the database.
+    BreakerPhase {
+        /// They go.
+        Closed = "closed",
+        /// One of them tries whether it is there; others are refused.
+        HalfOpen = "half_open",
+        /// They are refused.
+        Open = "open",
+    }
+);
+
+impl BreakerPhase {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.value()
+    }
+}
+
+label!(
     /// What became of a registration.
     RegistrationOutcome {
         /// The node was not registered before.

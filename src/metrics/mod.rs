@@ -25,8 +25,8 @@ use prometheus::{Gauge, IntGauge, Opts, Registry, TextEncoder};
 pub use self::catalog::Catalog;
 pub use self::database::{Connections, Database};
 pub use self::label::{
-    DeregistrationOutcome, HeartbeatSource, HttpMethod, ProbeOutcome, RegistrationOutcome, StatusChange,
-    WatchEnd, WriteLane,
+    BreakerPhase, DeregistrationOutcome, HeartbeatSource, HttpMethod, ProbeOutcome, RegistrationOutcome,
+    StatusChange, WatchEnd, WriteLane,
 };
 pub use self::life::{Life, SelfPreservation};
 pub use self::nodes::Nodes;
@@ -234,6 +234,9 @@ mod tests {
             ("database_connections_max", 10.0),
             ("revision", 42.0),
             ("event_lag_seconds", 1.5),
+            ("database_breaker{phase=\"open\"}", 1.0),
+            ("database_breaker{phase=\"closed\"}", 0.0),
+            ("catalog_stale_seconds", 4.5),
             ("write_queue_length{lane=\"writes\"}", 1.0),
             ("write_queue_length{lane=\"heartbeats\"}", 2.0),
             ("write_queue_length{lane=\"held\"}", 3.0),
@@ -248,6 +251,8 @@ mod tests {
         metrics.database.set_connections(Connections { idle: 3, in_use: 4, max: 10 });
         metrics.database.set_revision(42);
         metrics.database.set_event_lag(Duration::from_millis(1_500));
+        metrics.database.set_breaker(BreakerPhase::Open);
+        metrics.catalog.set_stale(Duration::from_millis(4_500));
         metrics.writes.set_queue_lengths(QueueLengths { writes: 1, heartbeats: 2, held: 3 });
         assert_values(&metrics, &gauges);
     }

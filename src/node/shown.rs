@@ -168,11 +168,33 @@ impl ShownRecord {
         if self.is_text[column as usize] { None } else { str::from_utf8(self.json.get(place)?).ok() }
     }
 
+    /// Which columns hold no JSON, and are shown as text.
+    #[must_use]
+    pub fn texts(&self) -> [bool; JsonColumn::ALL.len()] {
+        self.is_text
+    }
+
     /// The record that this is the JSON of, read back from it. It is not kept twice for those that need it seldom.
     #[must_use]
     pub fn read_back(&self, moment: &Moment) -> Option<NodeRecord> {
+        let mut json = Vec::new();
+        self.write(moment, &mut json);
+        Self::read(&json, self.is_text, moment, self.registered_at, self.revision)
+    }
+
+    /// The record that a JSON shows, which [`ShownRecord::write`] wrote. Times are not read from their texts. `None` if it
+    /// is no such JSON.
+    #[must_use]
+    pub fn read(
+        json: &[u8],
+        is_text: [bool; JsonColumn::ALL.len()],
+        moment: &Moment,
+        registered_at: Timestamp,
+        revision: Revision,
+    ) -> Option<NodeRecord> {
         #[derive(Deserialize)]
         struct Fields<'j> {
+            node_id: String,
             node_type: String,
             node_version: String,
             #[serde(borrow)]
@@ -185,11 +207,9 @@ impl ShownRecord {
             ttl_seconds: Option<i64>,
             maintenance: Option<String>,
         }
-        let mut json = Vec::new();
-        self.write(moment, &mut json);
-        let fields: Fields<'_> = serde_json::from_slice(&json).ok()?;
+        let fields: Fields<'_> = serde_json::from_slice(json).ok()?;
         let column = |column: JsonColumn, shown: &RawValue| {
-            if self.is_text[column as usize] {
+            if is_text[column as usize] {
                 let text: String = serde_json::from_str(shown.get()).ok()?;
                 Some(JsonText::from_database(&text))
             } else {
@@ -197,7 +217,7 @@ impl ShownRecord {
             }
         };
         Some(NodeRecord {
-            node_id: self.node_id.clone(),
+            node_id: NodeKey::new(fields.node_id)?,
             capabilities: column(JsonColumn::Capabilities, fields.capabilities)?,
             endpoints: column(JsonColumn::Endpoints, fields.endpoints)?,
             metadata: column(JsonColumn::Metadata, fields.metadata)?,
@@ -205,11 +225,11 @@ impl ShownRecord {
             node_version: fields.node_version,
             health_endpoint: fields.health_endpoint,
             last_heartbeat: moment.last_heartbeat,
-            registered_at: self.registered_at,
+            registered_at,
             updated_at: moment.updated_at,
             ttl_seconds: fields.ttl_seconds,
             maintenance: fields.maintenance,
-            revision: self.revision,
+            revision,
         })
     }
 

@@ -16,6 +16,15 @@ pub(super) async fn within<T>(
     tokio::time::timeout(limit, call).await.unwrap_or(Err(RegistryError::Interrupted))
 }
 
+/// A pause between three quarters of this and all of it: those who lost something together don't come back together.
+#[must_use]
+pub fn jittered(pause: Duration) -> Duration {
+    let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+    // A thousandth is fine enough.
+    let parts = u32::try_from(random % 251).unwrap_or_default();
+    pause * (1_000 - parts) / 1_000
+}
+
 /// The pause after a panic: what panics at once again should not take a core.
 const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
@@ -39,6 +48,14 @@ pub(super) async fn keep_going<P: Future>(work: &'static str, mut begin: impl Fn
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_are_not_all_the_same_and_none_is_longer() {
+        let pause = Duration::from_secs(1);
+        let pauses: Vec<Duration> = (0..100).map(|_| jittered(pause)).collect();
+        assert!(pauses.iter().all(|jittered| (pause * 3 / 4..=pause).contains(jittered)));
+        assert!(pauses.iter().any(|jittered| *jittered != pauses[0]));
+    }
 
     #[tokio::test]
     async fn a_panic_ends_a_part_and_not_the_work() {

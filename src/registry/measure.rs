@@ -34,6 +34,9 @@ impl Registry {
         let Connections { idle, in_use, max } = self.store.connections();
         self.metrics.database.set_connections(crate::metrics::Connections { idle, in_use, max });
         self.metrics.writes.set_queue_lengths(self.writer.lengths());
+        if let Some(age) = self.currency.age() {
+            self.metrics.catalog.set_stale(age);
+        }
         if !self.last_count.is_due() {
             return;
         }

@@ -2,15 +2,20 @@
 //!
 //! Reads (`reads`) come from the `catalog` or the store, writes (`writes`) go through the `writer`. The `follower` keeps
 //! the catalog equal to the table, and `watching` tells those who wait for changes. Beside them the life of the fleet is
-//! looked after (`health`, with the `prober`).
+//! looked after (`health`, with the `prober`). Whatever asks the store does so through the `guard`, which gives up a
+//! database that is silent, and has a `breaker`.
 
 mod bounds;
+mod breaker;
 pub mod catalog;
+mod currency;
 mod follower;
+mod guard;
 pub mod health;
 mod measure;
 pub mod prober;
 mod reads;
+pub mod snapshot;
 pub mod watching;
 mod writer;
 mod writes;
@@ -22,18 +27,24 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+use self::breaker::Breaker;
 use self::catalog::Catalog;
+use self::currency::Currency;
 use self::follower::{Follower, FollowerParts, Suspicion};
+use self::guard::Guarded;
 use self::health::{Health, HealthSettings, Standing};
 use self::measure::LastCount;
 use self::prober::ProberError;
+use self::snapshot::{Restored, SnapshotSettings, Snapshots};
 use self::watching::Watching;
 use self::writer::Writer;
-use crate::metrics::Metrics;
+use crate::metrics::{BreakerPhase, Metrics};
 use crate::node::{Revision, Ttl};
 use crate::store::Store;
 use crate::store::health::ReplicaId;
 
+pub use self::bounds::jittered;
+pub use self::breaker::BreakerSettings;
 pub use self::catalog::Edition;
 pub use self::reads::{Freshness, Listing};
 pub use self::writes::{Registered, SignOfLife};
@@ -55,11 +66,37 @@ pub struct Parts {
     pub compare_every: Option<Duration>,
     /// Operations that take longer are warned of.
     pub slow: Duration,
+    /// When the database is taken for away.
+    pub breaker: BreakerSettings,
+    /// Whether the database has all that serving needs. If not, nothing is asked of it until [`Registry::open`].
+    pub is_open: bool,
+    /// Where the last known fleet is kept; `None`: nowhere.
+    pub snapshot: Option<SnapshotSettings>,
+    /// What was kept there, to be served until the table can be read.
+    pub restored: Option<Restored>,
+}
+
+/// Whether this replica can serve, and what is wrong.
+#[derive(Debug, Clone, Copy)]
+pub struct Condition {
+    /// All changes up to this one are in memory; `None`: the nodes have not been read.
+    pub revision: Option<Revision>,
+    /// For so long it has not been known what the table has; `None` if that is no time, or nothing was ever read.
+    pub stale: Option<Duration>,
+    /// Whether clients' calls go to the database.
+    pub breaker: BreakerPhase,
+    /// Whether the database has been found to have all that serving needs.
+    pub is_open: bool,
 }
 
 /// The registry.
 pub struct Registry {
     store: Arc<dyn Store>,
+    /// What `store` is.
+    guard: Arc<Guarded>,
+    breaker: Arc<Breaker>,
+    currency: Arc<Currency>,
+    snapshots: Option<Snapshots>,
     catalog: Arc<Catalog>,
     watching: Watching,
     follower: Follower,
@@ -80,10 +117,22 @@ impl Registry {
     /// If health endpoints are to be probed and can't be: see [`ProberError`].
     pub fn start(parts: Parts) -> Result<Self, ProberError> {
         let ttl = parts.ttl.into();
-        let catalog = Arc::new(Catalog::new(ttl));
+        let currency = Arc::new(Currency::new());
+        let catalog = match parts.restored {
+            Some(restored) => {
+                currency.note_age(restored.age);
+                parts.metrics.catalog.restored();
+                restored.catalog
+            }
+            None => Arc::new(Catalog::new(ttl)),
+        };
+        let breaker = Arc::new(Breaker::new(parts.breaker, Arc::clone(&parts.metrics)));
+        let guard = Arc::new(Guarded::new(parts.store, Arc::clone(&breaker), parts.is_open));
+        let store: Arc<dyn Store> = Arc::<Guarded>::clone(&guard);
         let (suspicions, suspected) = Suspicion::channel();
         let writer = Writer::new(writer::Parts {
-            store: Arc::clone(&parts.store),
+            store: Arc::clone(&store),
+            breaker: Arc::clone(&breaker),
             catalog: Arc::clone(&catalog),
             metrics: Arc::clone(&parts.metrics),
             ttl,
@@ -91,19 +140,26 @@ impl Registry {
             suspicions,
         });
         let replica = ReplicaId::random();
-        let health =
-            Health::start(&parts.store, &writer, &parts.metrics, &parts.health, ttl, replica.clone())?;
+        let health = Health::start(&store, &writer, &parts.metrics, &parts.health, ttl, replica.clone())?;
         let follower = Follower::start(FollowerParts {
-            store: Arc::clone(&parts.store),
+            store: Arc::clone(&store),
             catalog: Arc::clone(&catalog),
+            currency: Arc::clone(&currency),
             metrics: Arc::clone(&parts.metrics),
             replica,
             standing: health.follow(),
             compare_every: parts.compare_every,
             suspected,
         });
+        let snapshots = parts
+            .snapshot
+            .map(|settings| Snapshots::start(settings, Arc::clone(&catalog), Arc::clone(&currency)));
         Ok(Self {
-            store: parts.store,
+            snapshots,
+            store,
+            guard,
+            breaker,
+            currency,
             watching: Watching::start(&catalog),
             catalog,
             follower,
@@ -117,14 +173,28 @@ impl Registry {
         })
     }
 
-    /// Whether reads and writes can be served, and up to which revision this replica knows the fleet.
-    ///
-    /// # Errors
-    /// [`RegistryError::Loading`] until the fleet has been read for the first time: the store could answer, but slowly, and
-    /// there may be other replicas. For others, see [`RegistryError`].
-    pub async fn ready(&self) -> Result<Revision, RegistryError> {
-        self.read("ping", self.store.ping()).await?;
-        self.catalog.fleet().map(|fleet| fleet.revision()).ok_or(RegistryError::Loading)
+    /// The database has all that serving needs: from now on it is asked.
+    pub fn open(&self) {
+        self.guard.open();
+    }
+
+    /// Whether this replica can serve. Nobody is asked for it: a database that is away must not take with it all replicas
+    /// that know the nodes.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        Condition {
+            revision: self.catalog.fleet().map(|fleet| fleet.revision()),
+            stale: self.currency.stale(),
+            breaker: self.breaker.phase(),
+            is_open: self.guard.is_open(),
+        }
+    }
+
+    /// For how long it has not been known whether what is read is what the table has, if that is to be said: `None` if
+    /// it is no time, or the database itself answers.
+    #[must_use]
+    pub fn stale(&self, freshness: Freshness) -> Option<Duration> {
+        if freshness.strong || self.catalog.fleet().is_none() { None } else { self.currency.stale() }
     }
 
     /// Waits until this replica has reported to the database for the first time, but not for long. Before that, it is not
@@ -145,6 +215,9 @@ impl Registry {
         self.health.close().await;
         self.writer.close().await;
         self.follower.close().await;
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.close().await;
+        }
         self.store.close().await;
     }
 
@@ -187,6 +260,8 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
             | RegistryError::PreconditionFailed { .. }
             | RegistryError::EventsGone { .. }
             | RegistryError::Loading => {}
+            // The breaker tells of these, and how many they were: there is one for each request of an outage.
+            _ if error.is_of_an_outage() => tracing::debug!(operation, items, reason, "{error}"),
             RegistryError::Contended
             | RegistryError::Held
             | RegistryError::Refused(_)
@@ -196,7 +271,11 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
             | RegistryError::Behind => {
                 tracing::warn!(operation, items, reason, "{error}");
             }
-            RegistryError::Full(_) | RegistryError::Failed(_) | RegistryError::Interrupted => {
+            RegistryError::Away
+            | RegistryError::Silent
+            | RegistryError::Full(_)
+            | RegistryError::Failed(_)
+            | RegistryError::Interrupted => {
                 tracing::error!(operation, items, reason, "{error}");
             }
         }

@@ -59,6 +59,37 @@ pub enum StoreError {
     /// The operation ended without a result. Whether it took effect is not known.
     #[error("the operation ended without a result")]
     Interrupted,
+    /// The database is known to be away, and was not asked.
+    #[error("the database is away, and was not asked")]
+    Away,
+    /// The database has answered nobody anything for too long, and was given up. Whether a write took effect, or will, is
+    /// not known.
+    #[error("the database is silent")]
+    Silent,
+}
+
+impl StoreError {
+    /// Whether there is one of these for everything that is asked of a database that is away.
+    #[must_use]
+    pub fn is_of_an_outage(&self) -> bool {
+        matches!(self, Self::Away) || self.is_unreachable(true)
+    }
+
+    /// Whether it says that the database can't be reached, or doesn't answer. One that has ended a statement, or takes no
+    /// writes, has answered. A database that is no other process (`is_remote`) has no connections to be had or lost: its
+    /// pool is a queue.
+    #[must_use]
+    pub fn is_unreachable(&self, is_remote: bool) -> bool {
+        let Self::Unavailable(source) = self else { return matches!(self, Self::Silent) };
+        match source.as_database_error() {
+            Some(error) if is_remote => {
+                let code = error.code().unwrap_or_default();
+                ["08", "28", "53", "57P", "58"].iter().any(|class| code.starts_with(class))
+            }
+            Some(_) => true,
+            None => is_remote && !matches!(**source, sqlx::Error::PoolClosed),
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {

@@ -147,6 +147,9 @@ pub trait Store: Send + Sync + 'static {
     /// The connections to the database.
     fn connections(&self) -> Connections;
 
+    /// Whether the database is another process, which may be stopped, or behind a network that swallows what is sent.
+    fn can_fall_silent(&self) -> bool;
+
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 

@@ -233,7 +233,8 @@ async fn the_server_says_that_it_lives_and_is_ready(server: &TestServer) {
         "active": false, "since": null, "taking_part": 0, "healthy": 0, "were_healthy": 0, "turned_stale": 0
     });
     let expected = json!({
-        "status": "ok", "leader": true, "catalog": "loaded", "revision": 0, "self_preservation": preservation
+        "status": "ok", "problems": [], "breaker": "closed", "stale_seconds": null, "leader": true,
+        "catalog": "loaded", "revision": 0, "self_preservation": preservation
     });
     assert_eq!((ready.status, ready.json()), (200, expected));
 }

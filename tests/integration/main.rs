@@ -33,6 +33,7 @@ mod migrations;
 mod nodes;
 mod numbers;
 mod openapi;
+mod outages;
 mod own_writes;
 mod paging;
 mod plain_sql;

@@ -18,6 +18,7 @@ use super::record::RecordBody;
 use super::transport::Peer;
 use super::{App, headers};
 use crate::node::{Faults, Place, Revision};
+use crate::registry::Freshness;
 use crate::registry::watching::{From, WatchQuery};
 
 pub(super) use self::message::Messages;
@@ -105,7 +106,9 @@ pub(super) async fn watch(
         (headers::REGISTRY_REVISION, headers::revision(watcher.position())),
     ];
     let peer = peer.map(|Extension(peer)| peer);
-    Ok((fields, stream::body(watcher, peer, &app.messages, &app.metrics)).into_response())
+    let mut response = (fields, stream::body(watcher, peer, &app.messages, &app.metrics)).into_response();
+    headers::note_stale(response.headers_mut(), app.registry.stale(Freshness::default()));
+    Ok(response)
 }
 
 /// Reads what to watch, and says all that is wrong with it.

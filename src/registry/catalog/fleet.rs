@@ -171,6 +171,11 @@ impl Fleet {
         summary.finish()
     }
 
+    /// Calls `visit` with each node, in no particular order.
+    pub fn for_each<'f>(&'f self, mut visit: impl FnMut(&'f Node)) {
+        self.nodes.for_each(&mut |node| visit(node));
+    }
+
     /// Calls `visit` with each node and what tells its copy of the registration from others. Goes through all of them.
     pub fn for_each_digest<'f>(&'f self, mut visit: impl FnMut(&'f NodeKey, Digest)) {
         self.nodes.for_each(&mut |node| visit(node.id(), node.digest()));

@@ -86,7 +86,9 @@ impl Comparer {
             if suspicion.is_none() {
                 next = Instant::now() + self.every;
             }
-            if let Err(error) = outcome {
+            if let Err(error) = outcome
+                && !error.is_of_an_outage()
+            {
                 tracing::warn!(
                     reason = crate::registry::reason(&error),
                     "table and catalog can't be compared"

@@ -18,6 +18,7 @@ pub(super) use self::compare::Suspicion;
 use self::listen::{Ear, Listener};
 use self::read::Reader;
 use super::catalog::Catalog;
+use super::currency::Currency;
 use super::health::Standing;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -27,6 +28,7 @@ use crate::store::health::ReplicaId;
 pub(super) struct FollowerParts {
     pub(super) store: Arc<dyn Store>,
     pub(super) catalog: Arc<Catalog>,
+    pub(super) currency: Arc<Currency>,
     pub(super) metrics: Arc<Metrics>,
     /// This replica, and whether it leads: only one records what nobody else has.
     pub(super) replica: ReplicaId,
@@ -47,7 +49,8 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn start(parts: FollowerParts) -> Self {
-        let FollowerParts { store, catalog, metrics, replica, standing, compare_every, suspected } = parts;
+        let FollowerParts { store, catalog, currency, metrics, replica, standing, compare_every, suspected } =
+            parts;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let ear = Arc::new(Ear::default());
@@ -55,6 +58,7 @@ impl Follower {
         let reader = Reader {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog),
+            currency,
             metrics: Arc::clone(&metrics),
             ear,
             stop: stop.clone(),

@@ -10,8 +10,9 @@ use super::listen::{Ear, Heard};
 use crate::metrics::Metrics;
 use crate::node::{NodeKey, Revision};
 use crate::registry::RegistryError;
-use crate::registry::bounds::{keep_going, within};
+use crate::registry::bounds::{jittered, keep_going, within};
 use crate::registry::catalog::Catalog;
+use crate::registry::currency::Currency;
 use crate::store::{Digest, Followed, Position, Store};
 
 /// How often it is looked for news that no hint told of, and for signs of life that other replicas took: within two
@@ -29,6 +30,8 @@ const GAPS_CLOSE: Duration = Duration::from_millis(2);
 /// The pause after a failure; doubled each time, up to the longest.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest after the database could not be asked. That it can is found out by this: it closes the breaker.
+const LONGEST_WHILE_AWAY: Duration = Duration::from_millis(500);
 /// So many nodes are told the catalog at a time.
 const TOGETHER: usize = 1_000;
 /// The whole table is read in this time at the most, and what is new of it in that.
@@ -39,6 +42,7 @@ const LONGEST_CALL: Duration = Duration::from_secs(15);
 pub(super) struct Reader {
     pub(super) store: Arc<dyn Store>,
     pub(super) catalog: Arc<Catalog>,
+    pub(super) currency: Arc<Currency>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) ear: Arc<Ear>,
     pub(super) stop: CancellationToken,
@@ -69,6 +73,8 @@ impl Reader {
                 position = None;
             }
             let is_load = position.is_none();
+            let mut longest = LONGEST_PAUSE;
+            let began = Instant::now();
             let step = match &position {
                 None => self.load().await,
                 Some(position) => self.read(position, &mut untold).await,
@@ -81,6 +87,9 @@ impl Reader {
                     failing = false;
                     if !is_load {
                         pause = SHORTEST_PAUSE;
+                    }
+                    if !more {
+                        self.currency.note(began);
                     }
                     position = Some(next);
                     is_loaded = is_load;
@@ -109,11 +118,13 @@ impl Reader {
                         tracing::warn!(reason = crate::registry::reason(&error), "changes can't be followed");
                     }
                     failing = true;
+                    longest = LONGEST_WHILE_AWAY;
                     // Maybe another server answers next, which has lost some of the last numbers.
                     position = position.map(Position::with_journal_unread);
                 }
             }
-            tokio::time::sleep(pause).await;
+            // Replicas that have lost the database together needn't come back together.
+            tokio::time::sleep(jittered(pause.min(longest))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }

@@ -22,13 +22,13 @@ use crate::store::{Heartbeat, IfHeld, Recorded, Written};
 
 /// While a batch is under way, what waits is looked at this often: nothing takes it out of the queue meanwhile.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// The store bounds its own calls. One that takes longer than this is on a connection that nobody answers on, and must
-/// not stop the lane for ever.
+/// The store bounds its own calls, and a database that answers nobody is given up soon. One call that takes longer than
+/// this, while others are answered, is on a connection that nobody answers on, and must not stop the lane for ever.
 ///
 /// Whether its writes have taken effect, or will, is not known: the callers are told that they were interrupted, the
 /// catalog learns it from the log of events. Their ids are free again: a write that comes later finds the row locked, if
 /// the database is still at work on it, and goes the side way.
-const LONGEST_CALL: Duration = Duration::from_secs(30);
+const LONGEST_CALL: Duration = Duration::from_secs(12);
 
 /// So many nodes, and more, are put into the catalog where no reader waits behind it. Fewer are not worth a thread.
 const MANY: usize = 16;
@@ -40,7 +40,7 @@ pub(super) struct Ended {
     /// The ids, each with what becomes of it.
     pub(super) ids: Vec<(NodeKey, Fate)>,
     /// The database was away.
-    pub(super) away: Option<RegistryError>,
+    pub(super) away: bool,
 }
 
 /// What becomes of an id.
@@ -57,7 +57,7 @@ pub(super) enum Fate {
 #[derive(Default)]
 struct Fates {
     fates: Vec<Fate>,
-    away: Option<RegistryError>,
+    away: bool,
 }
 
 impl Writer {
@@ -90,7 +90,10 @@ impl Writer {
         let call = K::call(&*self.store, &writes, if_held(slot));
         let origin = writes.first().map(K::origin);
         let Some(Written { results, recorded }) = self.bounded(K::OPERATION, origin, call).await else {
-            K::count(&self.metrics, &interrupted(writes.len()));
+            K::count(&self.metrics, &silent(writes.len()));
+            for reply in replies {
+                reply.send(Err(RegistryError::Silent));
+            }
             return Fates::default();
         };
         K::count(&self.metrics, &results);
@@ -127,6 +130,9 @@ impl Writer {
         let callers: Vec<Callers> = items.into_iter().filter_map(Work::into_callers).collect();
         let call = self.store.heartbeat(ids, if_held(slot));
         let Some(results) = self.bounded("heartbeat", None, call).await else {
+            for callers in callers {
+                callers.tell(&Err(RegistryError::Silent));
+            }
             return Fates::default();
         };
         report("heartbeat", errors(&results));
@@ -263,9 +269,8 @@ impl Fates {
             RegistryError::Contended => Fate::Contended,
             _ => Fate::Free,
         });
-        if let RegistryError::Unavailable(_) = error {
-            self.away = Some(error.clone());
-        }
+        self.away |=
+            matches!(error, RegistryError::Unavailable(_) | RegistryError::Away | RegistryError::Silent);
     }
 }
 
@@ -298,6 +303,6 @@ fn in_span_of(origin: Option<&Origin>, tell: impl FnOnce()) {
     }
 }
 
-fn interrupted<T>(items: usize) -> Vec<Result<T, RegistryError>> {
-    (0..items).map(|_| Err(RegistryError::Interrupted)).collect()
+fn silent<T>(items: usize) -> Vec<Result<T, RegistryError>> {
+    (0..items).map(|_| Err(RegistryError::Silent)).collect()
 }

@@ -12,8 +12,9 @@
 //! - How much waits ([`slot::Limits`]). A request that doesn't fit is refused as a whole, at once: [`RegistryError::Busy`].
 //! - How long it waits ([`queue::PATIENCE`]). Then it is answered in the same way and never tried: a client that has
 //!   given up must not find its write done a minute later.
-//! - What waited while a batch found the database away, and took long to find it: it is answered as that batch was
-//!   ([`LONG_AWAY`]). Nothing of it was tried, and the queue is empty when the database is back.
+//! - What waited while a batch found the database away, and took long to find it ([`LONG_AWAY`]): nothing of it is
+//!   tried, and the queue is empty when the database is back. What comes while it is known to be away is refused at
+//!   once ([`RegistryError::Away`]).
 //!
 //! Nothing is written twice on our own account: an item that comes back from the store to be tried again had no effect.
 
@@ -39,6 +40,7 @@ use self::queue::{Batch, Dropped, Item as _, Queue};
 use self::reply::Reply;
 use self::slot::{Lane, Limits};
 use self::work::Work;
+use super::breaker::Breaker;
 use super::catalog::Catalog;
 use super::follower::Suspicion;
 use super::{Registered, RegistryError, SignOfLife, report};
@@ -46,13 +48,14 @@ use crate::metrics::{HeartbeatSource, Metrics, QueueLengths};
 use crate::node::{NodeKey, Shown, Ttl};
 use crate::store::{DeregisterWrite, Deregistered, MaintenanceWrite, RegisterWrite, Store};
 
-/// A batch that takes so long to find the database away speaks for all that waited meanwhile. A connection that was
-/// lost is found quickly, and the next one may be well.
-const LONG_AWAY: Duration = Duration::from_secs(1);
+/// A batch that takes so long to find the database away speaks for all that wait. A connection that was lost is found
+/// quickly, and the next one may be well.
+const LONG_AWAY: Duration = Duration::from_millis(500);
 
 /// What a writer is made of.
 pub(super) struct Parts {
     pub(super) store: Arc<dyn Store>,
+    pub(super) breaker: Arc<Breaker>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) ttl: Ttl,
@@ -65,6 +68,8 @@ pub(super) struct Parts {
 /// Writes in batches.
 pub(super) struct Writer {
     store: Arc<dyn Store>,
+    /// Whether the store would be asked.
+    breaker: Arc<Breaker>,
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
     ttl: Ttl,
@@ -87,10 +92,11 @@ struct State {
 
 impl Writer {
     pub(super) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, catalog, metrics, ttl, slow, suspicions } = parts;
+        let Parts { store, breaker, catalog, metrics, ttl, slow, suspicions } = parts;
         let queue = Queue::new(Limits::default());
         Arc::new(Self {
             store,
+            breaker,
             catalog,
             metrics,
             ttl,
@@ -210,6 +216,11 @@ impl Writer {
         W: AsRef<[(NodeKey, Work)]> + IntoIterator<Item = (NodeKey, Work)>,
     {
         let callers = works.as_ref().len();
+        if self.breaker.refuses() {
+            self.breaker.refused(callers as u64);
+            count::untried(&self.metrics, works.as_ref().iter().map(|(_, work)| work));
+            return Err(RegistryError::Away);
+        }
         let bytes = works.as_ref().iter().map(|(_, work)| work.bytes()).sum();
         let now = Instant::now();
         let mut state = self.lock();
@@ -229,7 +240,7 @@ impl Writer {
         while let Some(batch) = start(&mut state, now) {
             self.spawn(batch);
         }
-        self.go_on(state, None);
+        self.go_on(state);
         Ok(())
     }
 
@@ -251,8 +262,8 @@ impl Writer {
         let now = Instant::now();
         let mut state = self.lock();
         guarded(|| state.queue.ended(slot));
-        if away.is_some() && now.duration_since(began) >= LONG_AWAY {
-            guarded(|| state.queue.drop_older(slot.lane, began, Dropped::Away));
+        if away && now.duration_since(began) >= LONG_AWAY {
+            guarded(|| state.queue.drop_older(slot.lane, now, Dropped::Away));
         }
         for (id, fate) in ids {
             guarded(|| match fate {
@@ -268,7 +279,7 @@ impl Writer {
         while let Some(batch) = start(&mut state, now) {
             self.spawn(batch);
         }
-        guarded(|| self.go_on(state, away));
+        guarded(|| self.go_on(state));
         next
     }
 
@@ -279,11 +290,11 @@ impl Writer {
         state.queue.sweep(now);
         let dropped = state.queue.take_dropped();
         drop(state);
-        self.refuse(dropped, None);
+        self.refuse(dropped);
     }
 
     /// All batches that can begin have begun. What has been dropped from the queue is answered.
-    fn go_on(&self, mut state: MutexGuard<'_, State>, away: Option<RegistryError>) {
+    fn go_on(&self, mut state: MutexGuard<'_, State>) {
         for lane in [Lane::Writes, Lane::Heartbeats] {
             if state.overflowed[lane as usize] && state.queue.is_half_empty(lane) {
                 state.overflowed[lane as usize] = false;
@@ -291,19 +302,18 @@ impl Writer {
         }
         let dropped = state.queue.take_dropped();
         drop(state);
-        self.refuse(dropped, away);
+        self.refuse(dropped);
     }
 
-    fn refuse(&self, dropped: Vec<(Work, Dropped)>, away: Option<RegistryError>) {
+    fn refuse(&self, dropped: Vec<(Work, Dropped)>) {
         if dropped.is_empty() {
             return;
         }
         count::untried(&self.metrics, dropped.iter().map(|(work, _)| work));
-        let away = away.unwrap_or(RegistryError::Busy);
         let error = |why| match why {
             Dropped::Late => RegistryError::Busy,
             Dropped::Held => RegistryError::Contended,
-            Dropped::Away => away.clone(),
+            Dropped::Away => RegistryError::Away,
         };
         let errors: Vec<RegistryError> = dropped.iter().map(|(_, why)| error(*why)).collect();
         report("wait for a turn", errors.iter());

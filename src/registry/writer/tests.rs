@@ -2,6 +2,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::node::{Actor, JsonObject, NodeId, NodeType, NodeVersion, Origin, Precondition, Registration};
+use crate::registry::breaker::BreakerSettings;
 use crate::registry::writer::slot::{Class, Slot};
 use crate::store::clock::SystemClock;
 use crate::store::sqlite::SqliteStore;
@@ -14,10 +15,14 @@ async fn writer() -> (Arc<Writer>, TempDir) {
     let url = format!("sqlite://{}", folder.path().join("registry.db").display());
     let ttl = Ttl::from_seconds(90);
     let store = SqliteStore::open(&url, Arc::new(SystemClock), ttl).await.unwrap();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let settings =
+        BreakerSettings { failures: 5, pause: Duration::from_secs(1), silence: Duration::from_secs(1) };
     let writer = Writer::new(Parts {
         store: Arc::new(store),
+        breaker: Arc::new(Breaker::new(settings, Arc::clone(&metrics))),
         catalog: Arc::new(Catalog::new(ttl)),
-        metrics: Arc::new(Metrics::new().unwrap()),
+        metrics,
         ttl,
         slow: Duration::from_mins(1),
         suspicions: mpsc::channel(1).0,
@@ -61,7 +66,7 @@ async fn a_panic_at_the_end_of_a_batch_stops_nothing_else() {
     assert_eq!((batch.slot, batch.class), (WRITES, Class::Register));
     // No batch is under way there, so it can't have ended.
     let ids = batch.ids.into_iter().map(|id| (id, Fate::Free)).collect();
-    writer.end(Ended { slot: HELD, began: Instant::now(), ids, away: None });
+    writer.end(Ended { slot: HELD, began: Instant::now(), ids, away: false });
     for id in ["a", "b"] {
         let registered = tokio::time::timeout(queue::PATIENCE / 2, writer.register(write(id))).await;
         assert!(registered.is_ok_and(|result| result.is_ok()), "{id} is still taken for under way");

@@ -81,10 +81,28 @@ impl PostgresStore {
     /// # Errors
     /// If the URL is not one of PostgreSQL, or the server can't be reached.
     pub async fn connect(url: &str, max_connections: u32, ttl: Ttl) -> Result<Self, sqlx::Error> {
-        let options = options(url)?;
+        let store = Self::new(url, max_connections, ttl)?;
+        store.reach(CONNECT_TIMEOUT).await?;
+        Ok(store)
+    }
+
+    /// Makes sure that the server answers, in so long at the most.
+    ///
+    /// # Errors
+    /// If it doesn't, or refuses us.
+    pub async fn reach(&self, at_most: Duration) -> Result<(), sqlx::Error> {
         // One connection by hand: a pool tries again until its time is up, and then says no more than that.
-        let first = tokio::time::timeout(CONNECT_TIMEOUT, options.connect());
-        first.await.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
+        let options = self.pool.connect_options();
+        let reaching = async { options.connect().await?.close().await };
+        tokio::time::timeout(at_most, reaching).await.map_err(|_| sqlx::Error::PoolTimedOut)?
+    }
+
+    /// The same without a connection: nothing is asked of the server before it is needed.
+    ///
+    /// # Errors
+    /// If the URL is not one of PostgreSQL.
+    pub fn new(url: &str, max_connections: u32, ttl: Ttl) -> Result<Self, sqlx::Error> {
+        let options = options(url)?;
         let sessions = Sessions::default();
         let pool = sessions
             .pool()
@@ -102,6 +120,18 @@ impl PostgresStore {
             sessions,
             notifier,
         })
+    }
+
+    /// Which database a URL means, without who we are there: where the server is, and what the database is called.
+    #[must_use]
+    pub fn place(url: &str) -> Option<String> {
+        let options = options(url).ok()?;
+        let database = options.get_database().unwrap_or(options.get_username());
+        let place = match options.get_socket() {
+            Some(socket) => format!("{}:{}/{database}", socket.display(), options.get_port()),
+            None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
+        };
+        Some(place)
     }
 
     /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.
@@ -285,6 +315,10 @@ impl Store for PostgresStore {
 
     fn connections(&self) -> Connections {
         self.pool.connections()
+    }
+
+    fn can_fall_silent(&self) -> bool {
+        true
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

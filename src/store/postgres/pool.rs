@@ -31,7 +31,7 @@ const LONGEST_AT_HAND: Duration = Duration::from_mins(1);
 /// nobody asks whether it is still there, neither before nor after.
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
-    connections: PgPool,
+    inner: PgPool,
     sessions: Sessions,
     hand: Arc<Hand>,
 }
@@ -66,7 +66,7 @@ struct Loan {
 
 impl Pool {
     pub(super) fn new(pool: PgPool, sessions: Sessions) -> Self {
-        Self { connections: pool, sessions, hand: Arc::default() }
+        Self { inner: pool, sessions, hand: Arc::default() }
     }
 
     pub(super) async fn acquire(&self) -> Result<Lent, sqlx::Error> {
@@ -75,7 +75,7 @@ impl Pool {
             Ok(AtHand { connection, lent, .. }) => return Ok(self.lend(connection, lent)),
             Err(waiting) => waiting,
         };
-        let connection = self.connections.acquire().await?;
+        let connection = self.inner.acquire().await?;
         Ok(self.lend(connection, Loan { at: Instant::now(), ours }))
     }
 
@@ -93,14 +93,14 @@ impl Pool {
     }
 
     pub(super) fn connect_options(&self) -> Arc<PgConnectOptions> {
-        self.connections.connect_options()
+        self.inner.connect_options()
     }
 
     pub(super) fn connections(&self) -> Connections {
-        let idle = self.connections.num_idle() + self.hand.lock().connections.len();
+        let idle = self.inner.num_idle() + self.hand.lock().connections.len();
         let idle = u32::try_from(idle).unwrap_or(u32::MAX);
-        let max = self.connections.options().get_max_connections();
-        Connections { idle, in_use: self.connections.size().saturating_sub(idle), max }
+        let max = self.inner.options().get_max_connections();
+        Connections { idle, in_use: self.inner.size().saturating_sub(idle), max }
     }
 
     /// Waits for what is lent, and closes all.
@@ -113,7 +113,7 @@ impl Pool {
         for kept in at_hand {
             give_back(kept.connection);
         }
-        self.connections.close().await;
+        self.inner.close().await;
     }
 }
 
@@ -177,7 +177,7 @@ pub(super) struct Lent {
 
 impl Lent {
     /// It goes back as it is: its last statement has been answered to the end, and nothing is left on it.
-    pub(super) fn hand_back(mut self) {
+    pub(super) fn keep_at_hand(mut self) {
         if let Some(connection) = self.connection.take() {
             self.hand.put(connection, self.loan);
         }
@@ -190,7 +190,7 @@ pub(super) struct Transaction(Lent);
 impl Transaction {
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
         raw_sql("COMMIT").execute(&mut *self).await?;
-        self.0.hand_back();
+        self.0.keep_at_hand();
         Ok(())
     }
 }

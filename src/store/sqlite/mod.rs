@@ -304,6 +304,10 @@ impl Store for SqliteStore {
         Connections { idle, in_use: sum(SqlitePool::size).saturating_sub(idle), max }
     }
 
+    fn can_fall_silent(&self) -> bool {
+        false
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(read::ping(&self.readers).await?)
     }

@@ -47,48 +47,65 @@ impl Cluster {
 
     /// Starts a cluster in a folder that is made for it, and goes with it.
     pub(crate) fn start(folder: &Path, settings: &[&str]) -> Self {
-        let programs = programs();
-        let _ = std::fs::remove_dir_all(folder);
-        std::fs::create_dir(folder).expect("the temporary folder is writable");
-        let owner = owner(folder);
-        if let Some((uid, gid)) = owner {
-            chown(folder, Some(uid), Some(gid)).expect("root may give a folder away");
-        }
-        let data = folder.join("data");
-        let run = |command: &mut Command| {
-            if let Some((uid, gid)) = owner {
-                command.uid(uid).gid(gid);
-            }
-            command.current_dir(folder).stdin(Stdio::null()).env_remove("PGDATA");
-        };
-        let mut initdb = Command::new(programs.join("initdb"));
-        initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
-        initdb.arg("-D").arg(&data);
-        run(&mut initdb);
-        let output = initdb.output().expect("initdb can be run");
-        assert!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
-
-        // The port is free now; whoever takes it before PostgreSQL does makes the start fail, loudly.
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
-        let log = std::fs::File::create(folder.join("log")).unwrap();
-        let mut postgres = Command::new(programs.join("postgres"));
-        postgres.arg("-D").arg(&data).arg("-k").arg(folder).args(["-p", &port.to_string()]);
-        for setting in ["listen_addresses=127.0.0.1"].iter().chain(settings) {
-            postgres.args(["-c", setting]);
-        }
-        run(&mut postgres);
-        let mut postgres = postgres
-            .stdout(Stdio::null())
-            .stderr(log)
-            // Ctrl-C is for the tests; the watchdog sees to the rest.
-            .process_group(0)
-            .spawn()
-            .expect("postgres can be run");
-        let watchdog = watchdog(postgres.id(), folder);
-        await_ready(&mut postgres, folder);
+        let owner = make(folder);
+        let port = free_port();
+        let (_, watchdog) = launch(folder, owner, port, settings);
         Self { url: format!("postgres://postgres@127.0.0.1:{port}"), _watchdog: Some(watchdog) }
     }
+}
+
+/// A user and a group.
+pub(super) type Owner = (u32, u32);
+
+/// Makes a cluster in a folder, in place of what is there. Says who is to run it, if we may not.
+pub(super) fn make(folder: &Path) -> Option<Owner> {
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::create_dir(folder).expect("the temporary folder is writable");
+    let owner = owner(folder);
+    if let Some((uid, gid)) = owner {
+        chown(folder, Some(uid), Some(gid)).expect("root may give a folder away");
+    }
+    let mut initdb = program("initdb", folder, owner);
+    initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+    initdb.arg("-D").arg(folder.join("data"));
+    let output = initdb.output().expect("initdb can be run");
+    assert!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
+    owner
+}
+
+/// A port that is free now; whoever takes it before PostgreSQL does makes the start fail, loudly.
+pub(super) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port()
+}
+
+/// Starts the cluster in a folder, and who sees to its end.
+pub(super) fn launch(folder: &Path, owner: Option<Owner>, port: u16, settings: &[&str]) -> (Child, Child) {
+    let log = std::fs::File::create(folder.join("log")).unwrap();
+    let mut postgres = program("postgres", folder, owner);
+    postgres.arg("-D").arg(folder.join("data")).arg("-k").arg(folder).args(["-p", &port.to_string()]);
+    for setting in ["listen_addresses=127.0.0.1"].iter().chain(settings) {
+        postgres.args(["-c", setting]);
+    }
+    let mut postgres = postgres
+        .stdout(Stdio::null())
+        .stderr(log)
+        // Ctrl-C is for the tests; the watchdog sees to the rest.
+        .process_group(0)
+        .spawn()
+        .expect("postgres can be run");
+    let watchdog = watchdog(postgres.id(), folder);
+    await_ready(&mut postgres, folder);
+    (postgres, watchdog)
+}
+
+/// A program of PostgreSQL's, run by who may.
+fn program(name: &str, folder: &Path, owner: Option<Owner>) -> Command {
+    let mut command = Command::new(programs().join(name));
+    if let Some((uid, gid)) = owner {
+        command.uid(uid).gid(gid);
+    }
+    command.current_dir(folder).stdin(Stdio::null()).env_remove("PGDATA");
+    command
 }
 
 /// A folder for this process.
@@ -169,7 +186,7 @@ fn version(programs: &Path) -> f32 {
 }
 
 /// Who is to run PostgreSQL, and what else refuses to run as root, if we are root: judged by whom a folder belongs to.
-pub(super) fn owner(ours: &Path) -> Option<(u32, u32)> {
+pub(super) fn owner(ours: &Path) -> Option<Owner> {
     if std::fs::metadata(ours).unwrap().uid() != 0 {
         return None;
     }

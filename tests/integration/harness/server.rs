@@ -257,12 +257,13 @@ fn settings(database_url: &str, arguments: &[&str]) -> Settings {
     let ours =
         ["test".to_owned(), format!("--database-url={database_url}"), "--listen=127.0.0.1:0".to_owned()];
     let arguments = ours.into_iter().chain(arguments.iter().map(ToString::to_string));
-    // What no event tells of is to be found soon: tests move times by plain SQL.
-    let often = "--compare-interval=1s".to_owned();
-    let is_said = |argument: &String| argument.starts_with("--compare-interval");
     let mut arguments: Vec<String> = arguments.collect();
-    if !arguments.iter().any(is_said) {
-        arguments.push(often);
+    // What no event tells of is to be found soon: tests move times by plain SQL. And a machine that runs many tests at
+    // once is slow, and not away.
+    for (name, value) in [("--compare-interval", "1s"), ("--database-silence", "10s")] {
+        if !arguments.iter().any(|argument| argument.starts_with(name)) {
+            arguments.push(format!("{name}={value}"));
+        }
     }
     Arguments::parse_from(arguments).settings.check().expect("the settings of a test are right")
 }

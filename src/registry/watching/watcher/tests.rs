@@ -7,10 +7,10 @@ use crate::metrics::Metrics;
 use crate::node::fault::Path;
 use crate::node::registration::IdFrom;
 use crate::node::{Actor, DiscoveryQuery, Faults, Origin, Precondition, Registration};
-use crate::registry::Parts;
 use crate::registry::catalog::Catalog;
 use crate::registry::health::HealthSettings;
 use crate::registry::reads::PATIENCE;
+use crate::registry::{BreakerSettings, Parts};
 use crate::store::RegisterWrite;
 use crate::store::clock::SystemClock;
 use crate::store::sqlite::SqliteStore;
@@ -35,6 +35,10 @@ async fn start(folder: &TempDir) -> Registry {
         health,
         compare_every: None,
         slow: ttl,
+        breaker: BreakerSettings { failures: 5, pause: ttl, silence: ttl },
+        is_open: true,
+        snapshot: None,
+        restored: None,
     };
     Registry::start(parts).unwrap()
 }

@@ -74,7 +74,7 @@ async fn notify(pool: &Pool, sessions: &Sessions, payload: &str) -> Result<(), s
     if sessions.known_to_be_ours() {
         let mut connection = pool.acquire().await?;
         sqlx::query(NOTIFY_SOON).bind(payload).execute(&mut *connection).await?;
-        connection.hand_back();
+        connection.keep_at_hand();
         return Ok(());
     }
     let mut tx = pool.begin_with(begin::WRITE).await?;

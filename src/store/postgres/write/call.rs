@@ -30,7 +30,7 @@ pub(super) async fn call(
         let doubt = store.tag.doubt();
         let rows = query.persistent(true).fetch_all(&mut *connection).await;
         if rows.is_ok() {
-            connection.hand_back();
+            connection.keep_at_hand();
         }
         (rows, doubt)
     } else {
