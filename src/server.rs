@@ -9,8 +9,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::config::{DatabaseUrl, Settings};
-use crate::http::{self, App, Ended};
+use crate::config::{ConnectionLimits, DatabaseUrl, Settings};
+use crate::http::{self, App, Door, Ended, Tls};
 use crate::metrics::Metrics;
 use crate::registry::health::HealthSettings;
 use crate::registry::prober::ProbeSettings;
@@ -23,9 +23,12 @@ use crate::store::sqlite::SqliteStore;
 /// How long closing the database may take at the least, if the time for the stop is up.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
+/// Open files that the server needs for itself: the database's, those of clients that are turned away, and some to spare.
+const OWN_FILES: usize = 256;
+
 /// A server that listens, and serves once it runs.
 pub struct Server {
-    listener: TcpListener,
+    door: Door,
     address: SocketAddr,
     registry: Arc<Registry>,
     router: axum::Router,
@@ -42,8 +45,12 @@ impl Server {
         let listener = TcpListener::bind(settings.listen)
             .await
             .with_context(|| format!("can't listen on {} (ONEX_REGISTRY_LISTEN)", settings.listen))?;
-        let store = open_store(&settings).await?;
         let metrics = Arc::new(Metrics::new()?);
+        let tls = match settings.tls.clone() {
+            Some(files) => Some(Tls::load(files, Arc::clone(&metrics)).await.context("TLS can't be set up")?),
+            None => None,
+        };
+        let store = open_store(&settings).await?;
         let registry = Arc::new(Registry::start(Parts {
             store,
             metrics: Arc::clone(&metrics),
@@ -59,10 +66,11 @@ impl Server {
         })?);
         registry.has_reported().await;
         let address = listener.local_addr()?;
-        let app = App::new(Arc::clone(&registry), metrics, &settings);
-        tracing::info!(%address, swagger_ui = %format!("http://{address}/swagger-ui/"), "listening");
+        let app = App::new(Arc::clone(&registry), Arc::clone(&metrics), &settings);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        tracing::info!(%address, swagger_ui = %format!("{scheme}://{address}/swagger-ui/"), "listening");
         Ok(Self {
-            listener,
+            door: Door { listener, tls, limits: within_files(settings.connections), metrics },
             address,
             registry,
             router: http::router(&app, &settings.cors),
@@ -89,7 +97,7 @@ impl Server {
             registry.stop_watching();
         };
         let Ended { in_time, deadline } =
-            http::serve(self.listener, self.router, stop, self.shutdown_timeout).await;
+            http::serve(self.door, self.router, stop, self.shutdown_timeout).await;
         // What was cut off a moment ago still gives its connections to the database back.
         let deadline = deadline.max(Instant::now() + CLOSE_TIME);
         let closed = tokio::time::timeout_at(deadline, self.registry.close()).await.is_ok();
@@ -103,12 +111,27 @@ impl Server {
     }
 }
 
-/// Connections to nodes are open files, and the server needs some for itself: a half of those that it may have.
+/// Connections are open files. Those to nodes may take a half of what there is.
 fn within_open_files(probing: ProbeSettings) -> ProbeSettings {
+    ProbeSettings { idle_connections: probing.idle_connections.min(half_of_open_files()), ..probing }
+}
+
+/// Those of clients may take the other half, but for what the server needs for itself.
+fn within_files(limits: ConnectionLimits) -> ConnectionLimits {
+    let room = half_of_open_files().saturating_sub(OWN_FILES).max(1);
+    if limits.most > room {
+        tracing::warn!(
+            connections = room,
+            "the limit of open files allows fewer connections than ONEX_REGISTRY_MAX_CONNECTIONS; raise it (ulimit -n)"
+        );
+    }
+    ConnectionLimits { most: limits.most.min(room), ..limits }
+}
+
+fn half_of_open_files() -> usize {
     // As many as the operating system lets us have: the usual limit is for programs that use select(2).
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
-    let half = usize::try_from(files / 2).unwrap_or(usize::MAX);
-    ProbeSettings { idle_connections: probing.idle_connections.min(half), ..probing }
+    usize::try_from(files / 2).unwrap_or(usize::MAX)
 }
 
 async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {

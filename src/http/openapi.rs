@@ -133,6 +133,12 @@ fn complete_operation(path: &str, operation: &mut Operation) {
     } else if operation.operation_id.as_deref().is_some_and(writes) {
         problems.push(("422", "The database has a rule that refuses it"));
     }
+    if !matches!(path, "/livez" | "/readyz") {
+        problems.push((
+            "429",
+            "The client sends more requests per second than the server is told to take of one",
+        ));
+    }
     if path.starts_with("/v1/") || path == "/readyz" {
         problems.extend([
             ("500", "Something went wrong in the registry"),
@@ -169,7 +175,7 @@ fn writes(operation_id: &str) -> bool {
 fn problem(status: &str, description: &str) -> RefOr<Response> {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let mut response = ResponseBuilder::new().description(description).content(MEDIA_TYPE, content);
-    if status == "503" {
+    if matches!(status, "429" | "503") {
         let header = HeaderBuilder::new()
             .schema(Some(ObjectBuilder::new().schema_type(Type::Integer)))
             .description(Some("Seconds to wait before asking again"))
