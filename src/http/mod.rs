@@ -26,6 +26,7 @@ mod nodes;
 mod observe;
 mod operations;
 mod owed;
+mod page_headers;
 mod path;
 mod peer;
 mod problem;

@@ -26,6 +26,7 @@ use super::compress::{self, WorthIt};
 use super::context::RequestContext;
 use super::headers::CORRELATION_ID;
 use super::metrics::RequestSeries;
+use super::page_headers::NOSNIFF;
 use super::problem::Problem;
 use super::{App, Limits};
 
@@ -98,6 +99,8 @@ impl Around {
                 response = problem.render(headers, context.correlation_id());
             }
             response.headers_mut().insert(CORRELATION_ID, context.header());
+            let (nosniff, value) = NOSNIFF;
+            response.headers_mut().insert(nosniff, value);
             let took = begun.elapsed();
             let status = response.status().as_u16();
             series.answered(&app.metrics, status, took);

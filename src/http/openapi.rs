@@ -13,6 +13,7 @@ use utoipa::openapi::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use super::page_headers;
 use super::problem::{MEDIA_TYPE, Problem};
 
 const DESCRIPTION: &str = "A node registry and service-discovery server. Nodes register with PUT, and are discovered \
@@ -81,16 +82,16 @@ pub(super) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
     // The pages load the document from the server that serves them.
     let pages = SwaggerUi::new("/swagger-ui")
         .config(Config::from("/openapi.json").try_it_out_enabled(true).validator_url("none"));
-    Router::from(pages).route_layer(axum::middleware::map_response(explain_missing))
+    Router::from(pages).route_layer(axum::middleware::map_response(as_a_page))
 }
 
-/// The pages answer 404 without a body for what they don't have.
-async fn explain_missing(response: axum::response::Response) -> axum::response::Response {
+/// Tells browsers what they may do. The pages answer 404 without a body for what they don't have.
+async fn as_a_page(mut response: axum::response::Response) -> axum::response::Response {
     if response.status() == StatusCode::NOT_FOUND {
-        Problem::unknown_path().into_response()
-    } else {
-        response
+        return Problem::unknown_path().into_response();
     }
+    page_headers::protect(response.headers_mut());
+    response
 }
 
 /// Adds what is the same for all calls, so that it can't be forgotten for one.

@@ -285,6 +285,8 @@ impl Problem {
         headers.extend(std::mem::take(&mut self.headers));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.remove(header::CONTENT_LENGTH);
+        // What is wrong now may be right in a moment. Some statuses are kept by caches unless they are told not to.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let status = self.kind.status;
         // Strings and numbers: this can't fail.
         let body = serde_json::to_vec(&self.body(correlation_id)).unwrap_or_default();

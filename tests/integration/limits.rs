@@ -179,3 +179,46 @@ async fn who_sends_too_many_requests_is_told_when_to_come_back() {
         server.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_load_nothing_from_elsewhere_and_nobody_frames_them() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    for path in ["/swagger-ui/", "/swagger-ui/index.html", "/swagger-ui/swagger-initializer.js"] {
+        let page = server.get(path).await;
+        assert_eq!(page.status, 200);
+        let policy = page.header("content-security-policy").expect(path);
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+        for lax in ["unsafe", "http:", "https:", "*"] {
+            assert!(!policy.contains(lax), "{policy}");
+        }
+        assert_eq!(page.header("x-frame-options"), Some("DENY"));
+        assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(page.header("cache-control"), Some("no-cache"));
+        // What is in the page itself would be refused by that policy.
+        if path.ends_with('/') {
+            for inline in ["<style", " style=", " onload=", "javascript:", "//"] {
+                assert!(!page.text.contains(inline), "{inline}: {}", page.text);
+            }
+            for script in page.text.split("<script").skip(1) {
+                let (tag, rest) = script.split_once('>').unwrap();
+                assert!(tag.contains("src=\"./") && rest.trim_start().starts_with("</script>"), "{script}");
+            }
+        }
+    }
+    for path in [
+        "/swagger-ui/",
+        "/v1/nodes",
+        "/nothing",
+        "/swagger-ui/nothing",
+        "/livez",
+        "/metrics",
+        "/openapi.json",
+    ] {
+        assert_eq!(server.get_once(path).await.header("x-content-type-options"), Some("nosniff"), "{path}");
+    }
+    for path in ["/livez", "/readyz", "/nothing", "/v1/nodes/nobody", "/v1/nodes?colour=red"] {
+        assert_eq!(server.get_once(path).await.header("cache-control"), Some("no-store"), "{path}");
+    }
+    server.stop().await;
+}

@@ -8,12 +8,14 @@ use onex_registry::http::CertifiedName;
 use onex_registry::server::Server;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::rustls::version;
+use tokio_rustls::rustls::{SupportedProtocolVersion, version};
 
 use crate::harness::process::{Process, program, run};
 use crate::harness::server::settings;
 use crate::harness::sql::eventually;
 use crate::harness::tls::{Authority, Caller, Identity, Served};
+
+static EACH_VERSION: [&[&SupportedProtocolVersion]; 2] = [&[&version::TLS13], &[&version::TLS12]];
 
 /// Answers with the name in the client's certificate.
 fn names() -> axum::Router {
@@ -40,7 +42,7 @@ async fn both_protocols_are_spoken_over_both_versions() {
     let (authority, folder) = (Authority::new(), folder());
     let served = serve(&authority.server(), folder.path(), &[]).await;
     let all = Caller::trusting(&authority);
-    for versions in [&[&version::TLS13][..], &[&version::TLS12]] {
+    for versions in EACH_VERSION {
         for alpn in [&["h2", "http/1.1"][..], &["h2"], &["http/1.1"], &[]] {
             let caller = Caller { alpn, versions, ..all.clone() };
             let stream = caller.connect(served.address).await.unwrap();
@@ -122,7 +124,7 @@ async fn a_certificate_is_asked_for_and_its_name_is_known() {
             (None, anonymous),
         ] {
             for alpn in [&["h2"][..], &["http/1.1"]] {
-                for versions in [&[&version::TLS13][..], &[&version::TLS12]] {
+                for versions in EACH_VERSION {
                     let caller = Caller { identity, alpn, versions, ..Caller::trusting(&authority) };
                     let answer = caller.get(served.address, "/").await.ok().map(|(_, body)| body);
                     assert_eq!(answer.as_deref(), expected, "{auth} {alpn:?}");

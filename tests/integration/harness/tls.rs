@@ -104,8 +104,8 @@ pub(crate) struct Caller<'c> {
 
 impl Caller<'_> {
     pub(crate) fn trusting(authority: &Authority) -> Self {
-        let versions = &[&version::TLS13, &version::TLS12];
-        Self { trusted: authority.pem(), identity: None, alpn: &["h2", "http/1.1"], versions }
+        static VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
+        Self { trusted: authority.pem(), identity: None, alpn: &["h2", "http/1.1"], versions: &VERSIONS }
     }
 
     pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
