@@ -71,10 +71,11 @@ async fn a_client_without_tls_is_told_so() {
     let served = serve(&authority.server(), folder.path(), &[]).await;
     let ask = async |request: &[u8]| {
         let mut client = served.connect().await;
-        client.write_all(request).await.unwrap();
-        client.shutdown().await.unwrap();
+        let _ = client.write_all(request).await;
+        let _ = client.shutdown().await;
         let mut answer = Vec::new();
-        client.read_to_end(&mut answer).await.unwrap();
+        // It may be hung up on before all was read.
+        let _ = client.read_to_end(&mut answer).await;
         String::from_utf8_lossy(&answer).into_owned()
     };
     for request in [&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
