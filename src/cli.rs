@@ -1,18 +1,13 @@
 //! The command line.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, DatabaseUrl, RawSettings, Settings};
 use crate::store::postgres::{PostgresStore, migrate};
-use crate::{http, server, telemetry};
-
-/// How long `healthcheck` waits for an answer.
-const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::{healthcheck, http, server, telemetry};
 
 /// A node registry and service-discovery server.
 ///
@@ -78,7 +73,7 @@ fn run() -> anyhow::Result<()> {
         match cli.command {
             None | Some(Command::Serve) => serve(settings).await,
             Some(Command::Migrate { .. }) => apply_migrations(settings).await,
-            Some(Command::Healthcheck) => healthcheck(&settings).await,
+            Some(Command::Healthcheck) => healthcheck::check(&settings).await,
             Some(Command::Openapi) => Ok(()),
         }
     })
@@ -130,22 +125,4 @@ async fn apply_migrations(settings: Settings) -> anyhow::Result<()> {
     let versions = store.migrate().await?;
     tracing::info!(applied = ?versions, database = %settings.database, "the database is up to date");
     Ok(())
-}
-
-async fn healthcheck(settings: &Settings) -> anyhow::Result<()> {
-    let url = format!("http://{}/readyz", reachable(settings.listen));
-    let client = reqwest::Client::builder().timeout(HEALTHCHECK_TIMEOUT).no_proxy().build()?;
-    let status = client.get(&url).send().await.context("the server does not answer")?.status();
-    anyhow::ensure!(status.is_success(), "the server is not ready: {url} answers {status}");
-    Ok(())
-}
-
-/// The address under which a server that listens on all addresses is found on its own machine.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }

@@ -15,8 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use self::opening::{NotOpen, Opening};
 
-use crate::config::{DatabaseUrl, Settings};
-use crate::http::{self, App, Ended};
+use crate::config::{ConnectionLimits, DatabaseUrl, Settings};
+use crate::http::{self, App, Door, Ended, Tls};
 use crate::metrics::Metrics;
 use crate::registry::health::HealthSettings;
 use crate::registry::prober::ProbeSettings;
@@ -30,9 +30,12 @@ use crate::store::sqlite::SqliteStore;
 /// How long closing the database may take at the least, if the time for the stop is up.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
+/// Open files that the server needs for itself: the database's, those of clients that are turned away, and some to spare.
+const OWN_FILES: usize = 256;
+
 /// A server that listens, and serves once it runs.
 pub struct Server {
-    listener: TcpListener,
+    door: Door,
     address: SocketAddr,
     registry: Arc<Registry>,
     router: axum::Router,
@@ -52,11 +55,15 @@ impl Server {
         let listener = TcpListener::bind(settings.listen)
             .await
             .with_context(|| format!("can't listen on {} (ONEX_REGISTRY_LISTEN)", settings.listen))?;
+        let metrics = Arc::new(Metrics::new()?);
+        let tls = match settings.tls.clone() {
+            Some(files) => Some(Tls::load(files, Arc::clone(&metrics)).await.context("TLS can't be set up")?),
+            None => None,
+        };
         let Opened { store, opening } = open_store(&settings).await?;
         let snapshot = snapshot(&settings);
         let is_open = opening.is_none();
         let restored = if is_open { None } else { restored(snapshot.clone(), settings.ttl).await };
-        let metrics = Arc::new(Metrics::new()?);
         let registry = Arc::new(Registry::start(Parts {
             store,
             metrics: Arc::clone(&metrics),
@@ -82,10 +89,11 @@ impl Server {
         }
         tasks.close();
         let address = listener.local_addr()?;
-        let app = App::new(Arc::clone(&registry), metrics, &settings);
-        tracing::info!(%address, swagger_ui = %format!("http://{address}/swagger-ui/"), "listening");
+        let app = App::new(Arc::clone(&registry), Arc::clone(&metrics), &settings);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        tracing::info!(%address, swagger_ui = %format!("{scheme}://{address}/swagger-ui/"), "listening");
         Ok(Self {
-            listener,
+            door: Door { listener, tls, limits: within_files(settings.connections), metrics },
             address,
             registry,
             router: http::router(&app, &settings.cors),
@@ -114,7 +122,7 @@ impl Server {
             registry.stop_watching();
         };
         let Ended { in_time, deadline } =
-            http::serve(self.listener, self.router, stop, self.shutdown_timeout).await;
+            http::serve(self.door, self.router, stop, self.shutdown_timeout).await;
         // What was cut off a moment ago still gives its connections to the database back.
         let deadline = deadline.max(Instant::now() + CLOSE_TIME);
         drop(self.stop_opening);
@@ -133,12 +141,27 @@ impl Server {
     }
 }
 
-/// Connections to nodes are open files, and the server needs some for itself: a half of those that it may have.
+/// Connections are open files. Those to nodes may take a half of what there is.
 fn within_open_files(probing: ProbeSettings) -> ProbeSettings {
+    ProbeSettings { idle_connections: probing.idle_connections.min(half_of_open_files()), ..probing }
+}
+
+/// Those of clients may take the other half, but for what the server needs for itself.
+fn within_files(limits: ConnectionLimits) -> ConnectionLimits {
+    let room = half_of_open_files().saturating_sub(OWN_FILES).max(1);
+    if limits.most > room {
+        tracing::warn!(
+            connections = room,
+            "the limit of open files allows fewer connections than ONEX_REGISTRY_MAX_CONNECTIONS; raise it (ulimit -n)"
+        );
+    }
+    ConnectionLimits { most: limits.most.min(room), ..limits }
+}
+
+fn half_of_open_files() -> usize {
     // As many as the operating system lets us have: the usual limit is for programs that use select(2).
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
-    let half = usize::try_from(files / 2).unwrap_or(usize::MAX);
-    ProbeSettings { idle_connections: probing.idle_connections.min(half), ..probing }
+    usize::try_from(files / 2).unwrap_or(usize::MAX)
 }
 
 /// A store, and what is left to do before it can be asked.

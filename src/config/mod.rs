@@ -1,5 +1,6 @@
 //! The settings: read from flags, the environment and `.env`, and checked all at once.
 
+mod door;
 mod read;
 mod value;
 
@@ -13,6 +14,8 @@ use clap::Args;
 use crate::registry::BreakerSettings;
 use crate::registry::prober::{AddressPolicy, ProbeSettings};
 
+use self::door::RawDoor;
+pub use self::door::{ClientAuth, ConnectionLimits, RateLimit, TlsSettings};
 pub use self::value::{CorsOrigins, DatabaseUrl, LogFormat};
 
 /// The settings as they were given. Text: what is wrong with them is said of all at once, by [`RawSettings::check`].
@@ -37,6 +40,8 @@ pub struct RawSettings {
         default_value = "127.0.0.1:8080"
     )]
     listen: String,
+    #[command(flatten)]
+    door: RawDoor,
     /// How long a node counts as alive after a sign of life, unless it says otherwise
     #[arg(long, env = "ONEX_REGISTRY_TTL", global = true, value_name = "DURATION", default_value = "90s")]
     ttl: String,
@@ -223,6 +228,12 @@ pub struct Settings {
     pub database: DatabaseUrl,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// How connections are encrypted; `None`: they are not.
+    pub tls: Option<TlsSettings>,
+    /// How many connections there may be.
+    pub connections: ConnectionLimits,
+    /// How many requests a client may send; `None`: as many as it likes.
+    pub rate_limit: Option<RateLimit>,
     /// The server's TTL.
     pub ttl: Duration,
     /// How long after it became stale a node is deregistered; `None`: never.
@@ -285,6 +296,9 @@ impl RawSettings {
                 read::listen(&self.listen),
                 SocketAddr::from(([127, 0, 0, 1], 0)),
             ),
+            tls: self.door.tls(&mut wrong),
+            connections: self.door.connections(&mut wrong),
+            rate_limit: self.door.rate_limit(&mut wrong),
             ttl: wrong.duration("ONEX_REGISTRY_TTL", &self.ttl, Duration::from_secs(1), day),
             expire_after: match self.expire_after.as_str() {
                 "never" => None,

@@ -38,6 +38,16 @@ where
     }
 }
 
+pub(super) fn number_or_off<T>(text: &str, range: RangeInclusive<T>) -> Result<Option<T>, String>
+where
+    T: std::str::FromStr + PartialOrd + fmt::Display,
+{
+    if text == "off" {
+        return Ok(None);
+    }
+    number(text, range).map(Some).map_err(|reason| format!("{reason}, nor 'off'"))
+}
+
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     text.split(',').map(str::trim).filter(|network| !network.is_empty()).map(network).collect()
 }

@@ -15,10 +15,10 @@ use super::answers::Answer;
 use super::consistency::ReadParameters;
 use super::context::RequestContext;
 use super::filters::FilterParameters;
+use super::peer::{self, Peer};
 use super::problem::{Problem, ProblemBody};
 use super::query_string::{Parameter, QueryString};
 use super::record::RecordBody;
-use super::transport::{self, Peer};
 use super::{App, conditional, consistency, filters, headers};
 use crate::node::{Cursor, DiscoveryQuery, Faults, Revision, Shown};
 use crate::registry::{Freshness, Listing};
@@ -103,7 +103,7 @@ pub(super) async fn discover(
         let _waiting = app.metrics.watches.polled();
         tokio::select! {
             () = app.registry.await_change(&query, since, wait) => {}
-            () = transport::hung_up(peer.as_deref()) => {}
+            () = peer::hung_up(peer.as_deref()) => {}
         }
     }
     let seen = app.registry.discover(&query, freshness).await?;

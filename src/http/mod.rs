@@ -5,29 +5,41 @@
 mod answers;
 mod batch;
 mod body;
+mod certified;
+mod client;
 mod compress;
 mod conditional;
+mod connection;
 mod consistency;
 mod context;
 mod discover;
 mod events;
 mod filters;
+mod gate;
 mod headers;
+mod heads;
 mod heartbeats;
+mod http2;
 mod items;
 mod maintenance;
 mod metrics;
 mod nodes;
 mod observe;
 mod operations;
+mod owed;
+mod page_headers;
 mod path;
+mod peer;
 mod problem;
 mod query_string;
+mod rate;
 mod record;
 mod self_preservation;
 mod serve;
 mod summary;
+mod tls;
 mod transport;
+mod turned_away;
 mod watch;
 
 pub mod openapi;
@@ -49,7 +61,9 @@ use crate::registry::Registry;
 use observe::Observe;
 use problem::Problem;
 
-pub use serve::{Ended, serve};
+pub use certified::CertifiedName;
+pub use serve::{Door, Ended, serve};
+pub use tls::{BadTls, Tls};
 
 /// What handlers share.
 #[derive(Clone)]
@@ -61,6 +75,8 @@ pub struct Shared {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     limits: Limits,
+    /// `None`: clients may send as many requests as they like.
+    rate_limiter: Option<rate::RateLimiter>,
     body_room: body::BodyRoom,
     messages: Arc<watch::Messages>,
     answers: answers::Answers,
@@ -90,6 +106,7 @@ impl App {
             registry,
             metrics,
             limits,
+            rate_limiter: settings.rate_limit.map(rate::RateLimiter::new),
             body_room: body::BodyRoom::new(),
             messages: Arc::default(),
             answers: answers::Answers::new(),

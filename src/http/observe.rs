@@ -21,10 +21,12 @@ use tower::{Layer, Service};
 use tower_http::compression::Compression;
 use tracing::Instrument as _;
 
+use super::client::Client;
 use super::compress::{self, WorthIt};
 use super::context::RequestContext;
 use super::headers::CORRELATION_ID;
 use super::metrics::RequestSeries;
+use super::page_headers::NOSNIFF;
 use super::problem::Problem;
 use super::{App, Limits};
 
@@ -88,12 +90,17 @@ impl Around {
         let answered = async {
             let _in_flight = app.metrics.requests.begun();
             let begun = Instant::now();
-            let mut response = self.within_limit(request, &context, app.limits).await;
+            let mut response = match self.count(&request) {
+                Ok(()) => self.within_limit(request, &context, app.limits).await,
+                Err(too_many) => too_many.into_response(),
+            };
             if let Some(problem) = response.extensions_mut().remove::<Problem>() {
                 let headers = std::mem::take(response.headers_mut());
                 response = problem.render(headers, context.correlation_id());
             }
             response.headers_mut().insert(CORRELATION_ID, context.header());
+            let (nosniff, value) = NOSNIFF;
+            response.headers_mut().insert(nosniff, value);
             let took = begun.elapsed();
             let status = response.status().as_u16();
             series.answered(&app.metrics, status, took);
@@ -106,6 +113,22 @@ impl Around {
             response
         };
         answered.instrument(span).await
+    }
+
+    /// Counts a request for its client.
+    fn count(&self, request: &Request) -> Result<(), Problem> {
+        let app = &self.observe.app;
+        let Some(limiter) = &app.rate_limiter else { return Ok(()) };
+        let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        // Whoever looks whether the server is alive must not take it for dead.
+        if matches!(route, Some("/livez" | "/readyz")) {
+            return Ok(());
+        }
+        let Some(client) = Client::of(request) else { return Ok(()) };
+        limiter.count(client).map_err(|wait| {
+            app.metrics.door.rate_limited();
+            Problem::too_many_requests(wait)
+        })
     }
 
     /// Answers with 504 what takes too long. A write that is under way goes on: it belongs to the registry.

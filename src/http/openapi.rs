@@ -13,6 +13,7 @@ use utoipa::openapi::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use super::page_headers;
 use super::problem::{MEDIA_TYPE, Problem};
 
 const DESCRIPTION: &str = "A node registry and service-discovery server. Nodes register with PUT, and are discovered \
@@ -81,16 +82,16 @@ pub(super) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
     // The pages load the document from the server that serves them.
     let pages = SwaggerUi::new("/swagger-ui")
         .config(Config::from("/openapi.json").try_it_out_enabled(true).validator_url("none"));
-    Router::from(pages).route_layer(axum::middleware::map_response(explain_missing))
+    Router::from(pages).route_layer(axum::middleware::map_response(as_a_page))
 }
 
-/// The pages answer 404 without a body for what they don't have.
-async fn explain_missing(response: axum::response::Response) -> axum::response::Response {
+/// Tells browsers what they may do. The pages answer 404 without a body for what they don't have.
+async fn as_a_page(mut response: axum::response::Response) -> axum::response::Response {
     if response.status() == StatusCode::NOT_FOUND {
-        Problem::unknown_path().into_response()
-    } else {
-        response
+        return Problem::unknown_path().into_response();
     }
+    page_headers::protect(response.headers_mut());
+    response
 }
 
 /// Adds what is the same for all calls, so that it can't be forgotten for one.
@@ -132,6 +133,12 @@ fn complete_operation(path: &str, operation: &mut Operation) {
         ]);
     } else if operation.operation_id.as_deref().is_some_and(writes) {
         problems.push(("422", "The database has a rule that refuses it"));
+    }
+    if !matches!(path, "/livez" | "/readyz") {
+        problems.push((
+            "429",
+            "The client sends more requests per second than the server is told to take of one",
+        ));
     }
     if path.starts_with("/v1/") || path == "/readyz" {
         problems.extend([
@@ -183,7 +190,7 @@ fn writes(operation_id: &str) -> bool {
 fn problem(status: &str, description: &str) -> RefOr<Response> {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let mut response = ResponseBuilder::new().description(description).content(MEDIA_TYPE, content);
-    if status == "503" {
+    if matches!(status, "429" | "503") {
         let header = HeaderBuilder::new()
             .schema(Some(ObjectBuilder::new().schema_type(Type::Integer)))
             .description(Some("Seconds to wait before asking again"))

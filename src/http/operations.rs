@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::{HeaderName, header};
+use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -19,6 +21,9 @@ pub(super) struct HealthBody {
     status: &'static str,
 }
 
+/// How the server is now says nothing about later.
+const NEVER_KEPT: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
+
 const OK: HealthBody = HealthBody { status: "ok" };
 
 /// Whether the process is alive
@@ -28,8 +33,8 @@ const OK: HealthBody = HealthBody { status: "ok" };
     get, path = "/livez", tag = "operations", operation_id = "livez",
     responses((status = 200, description = "The process is alive", body = HealthBody))
 )]
-pub(super) async fn livez() -> Json<HealthBody> {
-    Json(OK)
+pub(super) async fn livez() -> impl IntoResponse {
+    (NEVER_KEPT, Json(OK))
 }
 
 /// Whether requests can be served, and what is unusual
@@ -69,7 +74,7 @@ pub(super) struct ReadinessBody {
     get, path = "/readyz", tag = "operations", operation_id = "readyz",
     responses((status = 200, description = "Requests can be served", body = ReadinessBody))
 )]
-pub(super) async fn readyz(State(app): State<App>) -> Result<Json<ReadinessBody>, Problem> {
+pub(super) async fn readyz(State(app): State<App>) -> Result<impl IntoResponse, Problem> {
     let condition = app.registry.condition();
     let Some(revision) = condition.revision else { return Err(Problem::not_ready(&condition)) };
     let standing = app.registry.standing();
@@ -81,7 +86,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Json<ReadinessBody>
     if is_stale {
         problems.push("it is not known what has changed in the database: reads are answered from memory");
     }
-    Ok(Json(ReadinessBody {
+    let body = ReadinessBody {
         status: if problems.is_empty() { "ok" } else { "degraded" },
         problems,
         breaker: condition.breaker.as_str(),
@@ -90,5 +95,6 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Json<ReadinessBody>
         catalog: "loaded",
         revision: revision.get(),
         self_preservation: SelfPreservationBody::new(standing.watch),
-    }))
+    };
+    Ok((NEVER_KEPT, Json(body)))
 }

@@ -64,6 +64,11 @@ static MEDIA: Kind = kind(
     StatusCode::UNSUPPORTED_MEDIA_TYPE,
     "The body must be sent as application/json in UTF-8",
 );
+static TLS_EXPECTED: Kind = kind(
+    "tls-expected",
+    StatusCode::BAD_REQUEST,
+    "The server speaks HTTP over TLS at this port, and nothing else",
+);
 static INTERNAL: Kind =
     kind("internal", StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong in the registry");
 static UNAVAILABLE: Kind =
@@ -72,6 +77,8 @@ static INTERRUPTED: Kind =
     kind("interrupted", StatusCode::SERVICE_UNAVAILABLE, "The database has fallen silent");
 static CONTENDED: Kind =
     kind("contended", StatusCode::SERVICE_UNAVAILABLE, "Another writer holds this node in the database");
+static TOO_MANY_REQUESTS: Kind =
+    kind("too-many-requests", StatusCode::TOO_MANY_REQUESTS, "The client sends more than it may");
 static TIMEOUT: Kind = kind("timeout", StatusCode::GATEWAY_TIMEOUT, "The request took too long");
 static FULL: Kind = kind("database-full", StatusCode::INSUFFICIENT_STORAGE, "The database's disk is full");
 
@@ -212,6 +219,27 @@ impl Problem {
         Self::new(&UNAVAILABLE, "too many large requests are under way").retry_later()
     }
 
+    /// Soon there may be room.
+    pub(super) fn too_many_connections() -> Self {
+        Self::new(&UNAVAILABLE, "there are as many connections as the server takes").retry_later()
+    }
+
+    pub(super) fn too_many_of_an_address() -> Self {
+        Self::new(&TOO_MANY_REQUESTS, "there are as many connections as the server takes of one address")
+            .retry_later()
+    }
+
+    /// Whole seconds: the field knows no others (RFC 9110, section 10.2.3).
+    pub(super) fn too_many_requests(wait: std::time::Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self::new(&TOO_MANY_REQUESTS, "more requests per second than the server takes of one client")
+            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    pub(super) fn tls_expected() -> Self {
+        Self::new(&TLS_EXPECTED, "ask again with https")
+    }
+
     pub(super) fn unsupported_media_type(detail: &str) -> Self {
         Self::new(&MEDIA, detail)
     }
@@ -245,6 +273,11 @@ impl Problem {
         self.kind.status
     }
 
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
+        let value = self.headers.iter().find(|(of, _)| of == name).map(|(_, value)| value.to_str());
+        value.and_then(Result::ok)
+    }
+
     fn retry_later(self) -> Self {
         self.with_header(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))
     }
@@ -266,6 +299,8 @@ impl Problem {
         headers.extend(std::mem::take(&mut self.headers));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.remove(header::CONTENT_LENGTH);
+        // What is wrong now may be right in a moment. Some statuses are kept by caches unless they are told not to.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let status = self.kind.status;
         // Strings and numbers: this can't fail.
         let body = serde_json::to_vec(&self.body(correlation_id)).unwrap_or_default();

@@ -1,28 +1,29 @@
 //! Connections: accepted, served, and brought to an end.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::transport::Transport;
+use super::connection::{self, Shared};
+use super::gate::Gate;
+use super::problem::Problem;
+use super::tls::Tls;
+use super::turned_away;
+use crate::config::ConnectionLimits;
+use crate::metrics::{Metrics, Refusal};
 
-/// How long a connection may take to send the head of its next request, the time in which it sends nothing included.
-/// What is slower is closed: half-sent heads would fill the table of open files.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// The pause after a failure to accept, such as too many open files: it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// So many clients that are turned away are waited for until they have read it. They are open files, too.
+const MOST_TOLD_AT_ONCE: usize = 64;
 
 /// How serving ended.
 #[derive(Debug, Clone, Copy)]
@@ -33,27 +34,60 @@ pub struct Ended {
     pub deadline: Instant,
 }
 
+/// Where connections come in.
+pub struct Door {
+    /// The socket that listens.
+    pub listener: TcpListener,
+    /// How connections are encrypted; `None`: they are not.
+    pub tls: Option<Tls>,
+    /// How many connections there may be.
+    pub limits: ConnectionLimits,
+    /// What connections are counted in.
+    pub metrics: Arc<Metrics>,
+}
+
 /// Serves until `stop`. Then no new connection is taken, and requests in flight finish within `limit`. What hasn't by
 /// then is cut off. Half a head is no request: nobody is cut off who has sent no more.
 ///
 /// All connections end with this future, also if it is dropped.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: impl Future<Output = ()>,
-    limit: Duration,
-) -> Ended {
+pub async fn serve(door: Door, router: Router, stop: impl Future<Output = ()>, limit: Duration) -> Ended {
+    let Door { listener, tls, limits, metrics } = door;
+    let gate = Arc::new(Gate::new(limits, Arc::clone(&metrics)));
+    let tellers = Arc::new(Semaphore::new(MOST_TOLD_AT_ONCE));
     tokio::pin!(stop);
+    let (acceptors, reloader) = tls.map(|tls| (tls.acceptors, tls.reloader)).unzip();
+    let reloading = async {
+        match reloader {
+            Some(reloader) => reloader.keep_current().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(reloading);
     let stopping = CancellationToken::new();
     let in_flight = Arc::new(AtomicUsize::new(0));
+    let shared = Arc::new(Shared {
+        router,
+        acceptors,
+        metrics,
+        stopping: stopping.clone(),
+        in_flight: Arc::clone(&in_flight),
+    });
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let served = connection(stream, router.clone(), stopping.clone(), Arc::clone(&in_flight));
-                    connections.spawn(served);
+                Ok((stream, address)) => {
+                    let shared = Arc::clone(&shared);
+                    match gate.enter(address.ip()) {
+                        Ok(entered) => {
+                            connections.spawn(async move {
+                                connection::serve(stream, address.ip(), shared).await;
+                                drop(entered);
+                            });
+                        }
+                        Err(why) => turn_away(stream, why, &shared, &tellers, &mut connections),
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -62,6 +96,7 @@ pub async fn serve(
             },
             // Connections that have ended are let go of.
             Some(ended) = connections.join_next(), if !connections.is_empty() => note_panic(ended),
+            () = &mut reloading => {}
         }
     }
     tracing::info!("stopping: requests in flight finish");
@@ -77,8 +112,35 @@ pub async fn serve(
     Ended { in_time: in_time || in_flight.load(Ordering::Acquire) == 0, deadline }
 }
 
+/// Tells a client why it may not come in, and hangs up.
+fn turn_away(
+    stream: TcpStream,
+    why: Refusal,
+    shared: &Shared,
+    tellers: &Arc<Semaphore>,
+    connections: &mut JoinSet<()>,
+) {
+    if shared.acceptors.is_some() {
+        return;
+    }
+    let problem = match why {
+        Refusal::Full => Problem::too_many_connections(),
+        Refusal::Address => Problem::too_many_of_an_address(),
+    };
+    match Arc::clone(tellers).try_acquire_owned() {
+        Ok(teller) => {
+            connections.spawn(async move {
+                turned_away::tell(&stream, problem).await;
+                drop(teller);
+            });
+        }
+        // There are many of them. Most will read it all the same.
+        Err(_) => turned_away::say(&stream, problem),
+    }
+}
+
 /// A panic of a handler is an answer; one of a body that was being sent, or of ours, ends the connection.
-fn note_panic(ended: Result<(), JoinError>) {
+pub(super) fn note_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
@@ -86,63 +148,9 @@ fn note_panic(ended: Result<(), JoinError>) {
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    router: Router,
-    stopping: CancellationToken,
-    in_flight: Arc<AtomicUsize>,
-) {
-    let transport = Transport::new(stream, stopping.clone());
-    let peer = transport.peer();
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        let in_flight = InFlight::new(&in_flight);
-        let answer = router.call(request);
-        async move {
-            let answer: Result<_, Infallible> = answer.await;
-            drop(in_flight);
-            answer
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        // A client may close its side when it has sent all, and wait for the answer.
-        .half_close(true)
-        .serve_connection(TokioIo::new(transport), service);
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        // Clients hang up, send what is no HTTP, or nothing at all: nothing that the server could do about.
-        tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// Counts a request as long as it is being answered.
-struct InFlight(Arc<AtomicUsize>);
-
-impl InFlight {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::sync::Mutex;
 
     use axum::body::{Body, Bytes};
@@ -184,7 +192,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let serving = serve(listener, router, stop.clone().cancelled_owned(), Duration::from_secs(10));
+        let limits = ConnectionLimits { most: 10, per_address: None };
+        let door = Door { listener, tls: None, limits, metrics: Arc::new(Metrics::new().unwrap()) };
+        let serving = serve(door, router, stop.clone().cancelled_owned(), Duration::from_secs(10));
         let asking = async {
             for (path, answered) in [("/broken", false), ("/", true)] {
                 let mut client = TcpStream::connect(address).await.unwrap();

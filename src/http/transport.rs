@@ -1,5 +1,4 @@
-//! The socket of a connection. A client that takes nothing for too long, or next to nothing, is cut off, and whoever makes a
-//! client wait can see that it has hung up.
+//! The socket of a connection. A client that takes nothing for too long, or next to nothing, is cut off.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read as _};
@@ -15,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 /// What is asked of clients.
-const PATIENCE: Patience = Patience {
+pub(super) const PATIENCE: Patience = Patience {
     stalled: Duration::from_secs(30),
     stalled_at_stop: Duration::from_secs(2),
     least_bytes: 64 * 1024,
@@ -23,11 +22,11 @@ const PATIENCE: Patience = Patience {
 
 /// What is asked of a client that something waits for: it is kept in memory.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
+pub(super) struct Patience {
     /// In this time, once there was more than it took at once,
-    stalled: Duration,
+    pub(super) stalled: Duration,
     /// or in this time once the server stops, which would be held up by those that are not there any more,
-    stalled_at_stop: Duration,
+    pub(super) stalled_at_stop: Duration,
     /// it has to take so many bytes, or all that there is.
     least_bytes: usize,
 }
@@ -41,6 +40,8 @@ thread_local! {
 /// What HTTP is spoken over.
 pub(super) struct Transport {
     stream: Arc<TcpStream>,
+    /// What was read to see what the client speaks, and is to be read again. Nearly always nothing.
+    ahead: Vec<u8>,
     stopping: CancellationToken,
     patience: Patience,
     /// Since when something waits; `None` if the client takes what there is.
@@ -65,12 +66,42 @@ impl Transport {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection goes without TCP_NODELAY");
         }
-        Self { stream: Arc::new(stream), stopping, patience, stalled: None }
+        Self { stream: Arc::new(stream), ahead: Vec::new(), stopping, patience, stalled: None }
     }
 
-    /// The client at the other end.
-    pub(super) fn peer(&self) -> Peer {
-        Peer(Arc::clone(&self.stream))
+    /// The socket, to see whether the client has hung up.
+    pub(super) fn socket(&self) -> Arc<TcpStream> {
+        Arc::clone(&self.stream)
+    }
+
+    /// The first byte that the client sends; `None` if it sends nothing and ends. It is still there to be read.
+    pub(super) async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        let bytes = self.stream.peek(&mut first).await?;
+        Ok((bytes > 0).then_some(first[0]))
+    }
+
+    /// Whether the client begins with these bytes. As few are waited for as it takes to tell, and all are still there to
+    /// be read.
+    pub(super) async fn begins_with(&mut self, expected: &[u8]) -> io::Result<bool> {
+        let mut seen = vec![0; expected.len()];
+        while let rest @ [_, ..] = &expected[self.ahead.len()..] {
+            let seen = &mut seen[..rest.len()];
+            let bytes = self.stream.peek(seen).await?;
+            if bytes == 0 || seen[..bytes] != rest[..bytes] {
+                return Ok(false);
+            }
+            if bytes == rest.len() {
+                break;
+            }
+            // It may yet become what is expected. To wait for more, what is here must be out of the way.
+            match self.stream.try_read(&mut seen[..bytes]) {
+                Ok(taken) => self.ahead.extend_from_slice(&seen[..taken]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Writes as soon as it can be, and not for ever.
@@ -118,7 +149,17 @@ impl Transport {
 }
 
 impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let bytes = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead[..bytes]);
+            self.ahead.drain(..bytes);
+            return Poll::Ready(Ok(()));
+        }
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
             let mut taken = false;
@@ -173,29 +214,6 @@ impl AsyncWrite for Transport {
     }
 }
 
-/// The client at the other end of a connection.
-#[derive(Debug, Clone)]
-pub(super) struct Peer(Arc<TcpStream>);
-
-impl Peer {
-    /// Waits until the client has hung up. One that has closed only its own side counts too: whoever waits for changes
-    /// can't be told from one that has gone.
-    async fn hung_up(&self) {
-        // What has come already is its next request. It is there still, as far as can be seen.
-        if let Ok(1..) = self.0.peek(&mut [0]).await {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// Waits until the client has hung up; for ever, if it isn't known who it is.
-pub(super) async fn hung_up(peer: Option<&Peer>) {
-    match peer {
-        Some(peer) => peer.hung_up().await,
-        None => std::future::pending().await,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -247,6 +265,40 @@ mod tests {
     async fn a_client_that_is_slow_has_its_answer() {
         // It takes longer than nothing may be taken for, and far more than the least in that time.
         answer(1024 * 1024, 2 * 1024, Duration::from_millis(5)).await.unwrap();
+    }
+
+    /// Whether the client begins with `word`, which it sends in these parts; and what is read then.
+    async fn begins(parts: &[&str]) -> (bool, String) {
+        let (mut transport, mut client) = connection().await;
+        client.set_nodelay(true).unwrap();
+        let sending = async {
+            for part in parts {
+                client.write_all(part.as_bytes()).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            client.shutdown().await.unwrap();
+        };
+        let (begins, ()) = tokio::join!(transport.begins_with(b"word"), sending);
+        let mut read = String::new();
+        transport.read_to_string(&mut read).await.unwrap();
+        (begins.unwrap(), read)
+    }
+
+    #[tokio::test]
+    async fn what_a_client_begins_with_is_seen_and_still_there() {
+        for (parts, expected) in [
+            (&["word"][..], true),
+            (&["words and more"], true),
+            (&["w", "o", "r", "d"], true),
+            (&["wo", "rds"], true),
+            (&[], false),
+            (&["w"], false),
+            (&["x"], false),
+            (&["w", "orth"], false),
+            (&["a longer text"], false),
+        ] {
+            assert_eq!(begins(parts).await, (expected, parts.concat()), "{parts:?}");
+        }
     }
 
     #[tokio::test]

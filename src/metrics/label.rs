@@ -164,3 +164,13 @@ label!(
         Reset = "reset",
     }
 );
+
+label!(
+    /// Why a connection was turned away.
+    Refusal {
+        /// There are as many as the server takes.
+        Full = "full",
+        /// There are as many from its address as the server takes of one.
+        Address = "address",
+    }
+);

@@ -9,6 +9,7 @@
 
 mod catalog;
 mod database;
+mod door;
 mod family;
 mod label;
 mod life;
@@ -24,9 +25,10 @@ use prometheus::{Gauge, IntGauge, Opts, Registry, TextEncoder};
 
 pub use self::catalog::Catalog;
 pub use self::database::{Connections, Database};
+pub use self::door::{Door, Open};
 pub use self::label::{
-    BreakerPhase, DeregistrationOutcome, HeartbeatSource, HttpMethod, ProbeOutcome, RegistrationOutcome,
-    StatusChange, WatchEnd, WriteLane,
+    BreakerPhase, DeregistrationOutcome, HeartbeatSource, HttpMethod, ProbeOutcome, Refusal,
+    RegistrationOutcome, StatusChange, WatchEnd, WriteLane,
 };
 pub use self::life::{Life, SelfPreservation};
 pub use self::nodes::Nodes;
@@ -40,6 +42,8 @@ pub type MetricsError = prometheus::Error;
 
 /// What one server counts and measures.
 pub struct Metrics {
+    /// Connections, and their encryption.
+    pub door: Door,
     /// HTTP requests.
     pub requests: Requests,
     /// Registrations and deregistrations, and the batches that they are written in.
@@ -68,6 +72,7 @@ impl Metrics {
         let registry = Registry::new();
         describe_server(&registry)?;
         Ok(Self {
+            door: Door::new(&registry)?,
             requests: Requests::new(&registry)?,
             writes: Writes::new(&registry)?,
             life: Life::new(&registry)?,

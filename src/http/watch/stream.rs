@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use futures_util::stream;
 
 use super::message::{self, Messages};
-use crate::http::transport::{self, Peer};
+use crate::http::peer::{self, Peer};
 use crate::metrics::{Metrics, Waiting, WatchEnd};
 use crate::node::Revision;
 use crate::registry::watching::{End, Notice, Told, Watcher};
@@ -78,7 +78,7 @@ impl Feed {
             // What is told at the same moment is not lost on a client that half hangs up.
             biased;
             notice = tokio::time::timeout(KEEP_ALIVE, self.watcher.next()) => notice,
-            () = transport::hung_up(self.peer.as_ref()) => return None,
+            () = peer::hung_up(self.peer.as_ref()) => return None,
         };
         match notice {
             Ok(Notice::Snapshot(nodes)) => Some(message::snapshot(&nodes)),

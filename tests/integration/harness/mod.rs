@@ -11,6 +11,7 @@ pub(crate) mod raw;
 mod reading;
 pub(crate) mod server;
 pub(crate) mod sql;
+pub(crate) mod tls;
 pub(crate) mod watching;
 
 pub(crate) use database::TestDatabase;

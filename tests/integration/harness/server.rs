@@ -253,7 +253,7 @@ struct Arguments {
     settings: RawSettings,
 }
 
-fn settings(database_url: &str, arguments: &[&str]) -> Settings {
+pub(crate) fn settings(database_url: &str, arguments: &[&str]) -> Settings {
     let ours =
         ["test".to_owned(), format!("--database-url={database_url}"), "--listen=127.0.0.1:0".to_owned()];
     let arguments = ours.into_iter().chain(arguments.iter().map(ToString::to_string));

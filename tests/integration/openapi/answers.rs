@@ -15,8 +15,8 @@ on_both_stores!(
     what_a_watch_is_sent_is_as_documented,
 );
 
-/// What only a database that is away, slow or full answers, or a client that is slow.
-const NOT_PROVOKED_HERE: [&str; 5] = ["408", "500", "503", "504", "507"];
+/// What only a database that is away, slow or full answers, or a client that is slow, or sends too much.
+const NOT_PROVOKED_HERE: [&str; 6] = ["408", "429", "500", "503", "504", "507"];
 
 /// Asks, checks the answers, and remembers which were seen.
 struct Client<'s> {
