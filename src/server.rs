@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::config::{DatabaseUrl, Settings};
 use crate::http::{self, App, Ended};
+use crate::keys::{Keys, Reloading};
 use crate::metrics::Metrics;
 use crate::registry::health::HealthSettings;
 use crate::registry::prober::ProbeSettings;
@@ -29,6 +30,7 @@ pub struct Server {
     address: SocketAddr,
     registry: Arc<Registry>,
     router: axum::Router,
+    reloading: Option<Reloading>,
     shutdown_timeout: Duration,
 }
 
@@ -36,14 +38,15 @@ impl Server {
     /// Binds the address and opens the database.
     ///
     /// # Errors
-    /// If the database can't be served or the address can't be bound.
+    /// If the database can't be served, the address can't be bound, or the file of API keys is wrong.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new()?);
+        let keys = open_keys(&settings, &metrics)?;
         // First of all: a server that can't listen should not touch the database.
         let listener = TcpListener::bind(settings.listen)
             .await
             .with_context(|| format!("can't listen on {} (ONEX_REGISTRY_LISTEN)", settings.listen))?;
         let store = open_store(&settings).await?;
-        let metrics = Arc::new(Metrics::new()?);
         let registry = Arc::new(Registry::start(Parts {
             store,
             metrics: Arc::clone(&metrics),
@@ -59,13 +62,15 @@ impl Server {
         })?);
         registry.has_reported().await;
         let address = listener.local_addr()?;
-        let app = App::new(Arc::clone(&registry), metrics, &settings);
+        let reloading = keys.clone().map(Reloading::start).transpose().context("SIGHUP can't be handled")?;
+        let app = App::new(Arc::clone(&registry), metrics, keys, &settings);
         tracing::info!(%address, swagger_ui = %format!("http://{address}/swagger-ui/"), "listening");
         Ok(Self {
             listener,
             address,
             registry,
             router: http::router(&app, &settings.cors),
+            reloading,
             shutdown_timeout: settings.shutdown_timeout,
         })
     }
@@ -93,6 +98,9 @@ impl Server {
         // What was cut off a moment ago still gives its connections to the database back.
         let deadline = deadline.max(Instant::now() + CLOSE_TIME);
         let closed = tokio::time::timeout_at(deadline, self.registry.close()).await.is_ok();
+        if let Some(reloading) = self.reloading {
+            reloading.stop().await;
+        }
         anyhow::ensure!(
             in_time && closed,
             "requests were cut off: they took longer than {} (ONEX_REGISTRY_SHUTDOWN_TIMEOUT) to finish",
@@ -100,6 +108,25 @@ impl Server {
         );
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Reads the keys, before anything else is touched: without them nobody could be served.
+fn open_keys(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Arc<Keys>>> {
+    match &settings.api_keys_file {
+        Some(file) => {
+            let keys = Keys::open(file, Arc::clone(metrics))
+                .context("the file of API keys is wrong (ONEX_REGISTRY_API_KEYS_FILE)")?;
+            Ok(Some(Arc::new(keys)))
+        }
+        None if settings.is_local() => {
+            tracing::info!("there are no API keys: every program on this machine may change everything");
+            Ok(None)
+        }
+        None => {
+            tracing::warn!("there are no API keys: everybody who reaches this server may change everything");
+            Ok(None)
+        }
     }
 }
 
@@ -120,9 +147,10 @@ async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
             Ok(Arc::new(store))
         }
         DatabaseUrl::Postgres(url) => {
-            let store = PostgresStore::connect(url, settings.database_connections, settings.ttl.into())
-                .await
-                .with_context(|| format!("PostgreSQL can't be reached at {}", settings.database))?;
+            let store =
+                PostgresStore::connect(url.expose(), settings.database_connections, settings.ttl.into())
+                    .await
+                    .with_context(|| format!("PostgreSQL can't be reached at {}", settings.database))?;
             if settings.migrate {
                 let versions = store.migrate().await?;
                 if !versions.is_empty() {

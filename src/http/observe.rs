@@ -21,6 +21,7 @@ use tower::{Layer, Service};
 use tower_http::compression::Compression;
 use tracing::Instrument as _;
 
+use super::auth::Authority;
 use super::compress::{self, WorthIt};
 use super::context::RequestContext;
 use super::headers::CORRELATION_ID;
@@ -79,11 +80,18 @@ impl Service<Request> for Observed {
 impl Around {
     async fn answer(self: Arc<Self>, mut request: Request) -> Response {
         let Observe { app, series } = &self.observe;
-        let context = Arc::new(RequestContext::of(request.headers()));
+        let context = Arc::new(RequestContext::of(request.headers(), Authority::new(app.guard.as_ref())));
         request.extensions_mut().insert(Arc::clone(&context));
         let (method, matched) = (request.method(), request.extensions().get::<MatchedPath>());
         let route = matched.map_or("-", MatchedPath::as_str);
-        let span = tracing::info_span!("request", %method, route, correlation_id = context.correlation_id());
+        let span = tracing::info_span!(
+            "request",
+            %method,
+            route,
+            correlation_id = context.correlation_id(),
+            // Its name, once it is known.
+            key = tracing::field::Empty
+        );
         let series = series.of(method, matched);
         let answered = async {
             let _in_flight = app.metrics.requests.begun();

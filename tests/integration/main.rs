@@ -24,6 +24,7 @@ mod health;
 mod heartbeats;
 mod histories;
 mod keeping_up;
+mod keys;
 mod loading;
 mod long_poll;
 mod maintenance;
