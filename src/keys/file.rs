@@ -129,8 +129,8 @@ impl<'t> Reading<'t> {
     }
 
     fn line(&self, at: usize) -> usize {
-        let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        before.iter().filter(|byte| **byte == b'\n').count() + 1
+        // A fault stands between characters, and the end of the text is one of these places.
+        self.text.get(..at).unwrap_or(self.text).matches('\n').count() + 1
     }
 
     fn end(mut self, keys: Vec<Arc<Key>>) -> Result<KeySet, BadKeys> {
@@ -166,7 +166,7 @@ impl<'t> Reading<'t> {
         let mut names: HashMap<String, usize> = HashMap::new();
         let mut digests: HashMap<String, usize> = HashMap::new();
         let mut keys = Vec::new();
-        for found in entries.iter() {
+        for found in entries {
             let Some(table) = found.get_ref().as_table() else {
                 self.wrong(found.span().start, None, "keys must be tables: begin each with [[keys]]");
                 continue;
@@ -279,7 +279,7 @@ impl<'t> Reading<'t> {
         };
         let mut good = Vec::with_capacity(items.len());
         let mut all_good = true;
-        for item in items.iter() {
+        for item in items {
             let Range { start, .. } = item.span();
             match item.get_ref().as_str().ok_or("must be a string").and_then(&parse) {
                 Ok(item) => good.push(item),

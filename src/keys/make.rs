@@ -51,11 +51,14 @@ impl NewKey {
         );
         if !node_ids.is_empty() {
             let patterns: Vec<String> = node_ids.iter().map(|pattern| quoted(pattern.as_str())).collect();
-            entry.push_str(&format!("node_ids = [{}]\n", patterns.join(", ")));
+            entry += "node_ids = [";
+            entry += &patterns.join(", ");
+            entry += "]\n";
         }
         if let Some(at) = expires {
-            let at = humantime::format_rfc3339_seconds(at.into());
-            entry.push_str(&format!("expires = \"{at}\"\n"));
+            entry += "expires = ";
+            entry += &quoted(&humantime::format_rfc3339_seconds(at.into()).to_string());
+            entry.push('\n');
         }
         Ok(Self { secret: secret.into(), entry })
     }
@@ -110,7 +113,7 @@ mod tests {
     #[test]
     fn an_expiry_is_an_instant_or_a_duration() {
         assert_eq!(expiry("1970-01-02T01:00:00+01:00", now()).unwrap().unix_timestamp(), 86_400);
-        assert_eq!(expiry("1h", now()), Ok(now() + Duration::from_secs(3_600)));
+        assert_eq!(expiry("1h", now()), Ok(now() + Duration::from_hours(1)));
         for wrong in
             ["", "soon", "2030-01-01", "2030-01-01T00:00:00", "2030-02-30T00:00:00Z", "9000000000000000d"]
         {

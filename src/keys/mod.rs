@@ -126,7 +126,7 @@ impl Keys {
 }
 
 /// A clock may be set, so a long time is waited for in parts.
-const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
+const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_mins(1);
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

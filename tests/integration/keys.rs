@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::keys::{KeyFile, entry, secret};
-use crate::harness::{Answer, Backend, TestServer, node};
+use crate::harness::{Answer, Backend, node};
 
 const EFFECT: &str = r#"{"node_type":"effect"}"#;
 const PLAIN: &str = r#"Bearer realm="onex-registry""#;
