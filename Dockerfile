@@ -26,6 +26,8 @@ COPY --from=build --chown=65532:65532 /data /data
 USER 65532:65532
 WORKDIR /data
 VOLUME /data
+# It listens to the network, so it wants to know who may do what: ONEX_REGISTRY_API_KEYS_FILE, or, where only those reach it
+# who may change everything, ONEX_REGISTRY_INSECURE_NO_AUTH=on.
 ENV DATABASE_URL=sqlite:///data/onex-registry.db \
     ONEX_REGISTRY_LISTEN=0.0.0.0:8080
 EXPOSE 8080

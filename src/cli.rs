@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use time::OffsetDateTime;
+
 use crate::config::{self, DatabaseUrl, RawSettings, Settings};
+use crate::keys::{KeyName, NewKey, Pattern, Role, expiry};
 use crate::store::postgres::{PostgresStore, migrate};
 use crate::{healthcheck, http, server, telemetry};
 
@@ -35,6 +38,30 @@ enum Command {
     Openapi,
     /// Ask the server on this machine whether it is ready; exit code 0 if it is. For containers
     Healthcheck,
+    /// API keys
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a key: prints its secret, once, to the standard error, and what the file of keys needs to the standard output
+    New {
+        /// What the key is called in logs and events
+        #[arg(long, value_parser = |text: &str| KeyName::parse(text))]
+        name: KeyName,
+        /// What it may do: read, write, which has read, or admin, which has both
+        #[arg(long = "role", value_name = "ROLE", default_value = "read", value_parser = |text: &str| Role::from_name(text))]
+        roles: Vec<Role>,
+        /// Which nodes a key with the role write may change, such as billing-*; none: all
+        #[arg(long, value_name = "PATTERN", value_parser = |text: &str| Pattern::parse(text))]
+        node_ids: Vec<Pattern>,
+        /// When it ends: an instant such as 2030-01-31T12:00:00Z, or a duration from now such as 90d
+        #[arg(long, value_name = "WHEN", value_parser = |text: &str| expiry(text, OffsetDateTime::now_utc()))]
+        expires: Option<OffsetDateTime>,
+    },
 }
 
 /// Runs the program.
@@ -65,16 +92,23 @@ fn run() -> anyhow::Result<()> {
     match cli.command {
         Some(Command::Openapi) => return print(http::openapi::document_json()),
         Some(Command::Migrate { print: true }) => return print(&migrate::script()),
+        Some(Command::Key { command: KeyCommand::New { name, roles, node_ids, expires } }) => {
+            return show(&NewKey::make(&name, &roles, &node_ids, expires)?);
+        }
         _ => {}
     }
-    let settings = cli.settings.check().context("the settings are wrong")?;
+    let settings = match cli.command {
+        None | Some(Command::Serve) => cli.settings.check_to_serve(),
+        Some(_) => cli.settings.check(),
+    };
+    let settings = settings.context("the settings are wrong")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match cli.command {
             None | Some(Command::Serve) => serve(settings).await,
             Some(Command::Migrate { .. }) => apply_migrations(settings).await,
             Some(Command::Healthcheck) => healthcheck::check(&settings).await,
-            Some(Command::Openapi) => Ok(()),
+            Some(Command::Openapi | Command::Key { .. }) => Ok(()),
         }
     })
 }
@@ -89,6 +123,13 @@ fn load_dotenv() -> anyhow::Result<()> {
         }
         Err(error) => Err(error).context("the file .env can't be read"),
     }
+}
+
+/// The secret goes another way than the lines for the file, so that it does not end up in there with them.
+#[allow(clippy::print_stderr)]
+fn show(key: &NewKey) -> anyhow::Result<()> {
+    eprintln!("The secret of the key. It is shown only now, and kept nowhere:\n\n{}\n", key.secret.expose());
+    print(&key.entry)
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
@@ -120,8 +161,9 @@ async fn apply_migrations(settings: Settings) -> anyhow::Result<()> {
     let DatabaseUrl::Postgres(url) = &settings.database else {
         anyhow::bail!("migrate is for PostgreSQL; an SQLite file is migrated when the server opens it");
     };
-    let store =
-        PostgresStore::connect(url, 1, settings.ttl.into()).await.context("PostgreSQL can't be reached")?;
+    let store = PostgresStore::connect(url.expose(), 1, settings.ttl.into())
+        .await
+        .context("PostgreSQL can't be reached")?;
     let versions = store.migrate().await?;
     tracing::info!(applied = ?versions, database = %settings.database, "the database is up to date");
     Ok(())

@@ -8,7 +8,8 @@
 //! 3. [`registry`], what the server does: the one face that handlers call.
 //! 4. [`http`], the REST face: all status codes are there.
 //! 5. [`server`], which puts them together, and [`config`], [`cli`] and [`telemetry`] around it.
-//! 6. [`metrics`], beside them: the registry and the REST face tell it what happens.
+//! 6. [`keys`], who may do what; `http` asks it. [`secret`], what is never shown.
+//! 7. [`metrics`], beside them: the registry and the REST face tell it what happens.
 //!
 //! Each knows the next room and the vocabulary, and nothing beyond: `http → registry → store → node`.
 
@@ -16,9 +17,11 @@ pub mod cli;
 pub mod config;
 pub mod healthcheck;
 pub mod http;
+pub mod keys;
 pub mod metrics;
 pub mod node;
 pub mod registry;
+pub mod secret;
 pub mod server;
 pub mod store;
 pub mod telemetry;

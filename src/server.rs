@@ -17,6 +17,7 @@ use self::opening::{NotOpen, Opening};
 
 use crate::config::{ConnectionLimits, DatabaseUrl, Settings};
 use crate::http::{self, App, Door, Ended, Tls};
+use crate::keys::{Keys, Reloading};
 use crate::metrics::Metrics;
 use crate::registry::health::HealthSettings;
 use crate::registry::prober::ProbeSettings;
@@ -39,6 +40,7 @@ pub struct Server {
     address: SocketAddr,
     registry: Arc<Registry>,
     router: axum::Router,
+    reloading: Option<Reloading>,
     shutdown_timeout: Duration,
     /// Who waits for a database that was away at the start.
     opening: TaskTracker,
@@ -49,13 +51,14 @@ impl Server {
     /// Binds the address and opens the database.
     ///
     /// # Errors
-    /// If the database can't be served or the address can't be bound.
+    /// If the database can't be served, the address can't be bound, or the file of API keys is wrong.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new()?);
+        let keys = open_keys(&settings, &metrics)?;
         // First of all: a server that can't listen should not touch the database.
         let listener = TcpListener::bind(settings.listen)
             .await
             .with_context(|| format!("can't listen on {} (ONEX_REGISTRY_LISTEN)", settings.listen))?;
-        let metrics = Arc::new(Metrics::new()?);
         let tls = match settings.tls.clone() {
             Some(files) => Some(Tls::load(files, Arc::clone(&metrics)).await.context("TLS can't be set up")?),
             None => None,
@@ -89,7 +92,8 @@ impl Server {
         }
         tasks.close();
         let address = listener.local_addr()?;
-        let app = App::new(Arc::clone(&registry), Arc::clone(&metrics), &settings);
+        let reloading = keys.clone().map(Reloading::start).transpose().context("SIGHUP can't be handled")?;
+        let app = App::new(Arc::clone(&registry), Arc::clone(&metrics), keys, &settings);
         let scheme = if tls.is_some() { "https" } else { "http" };
         tracing::info!(%address, swagger_ui = %format!("{scheme}://{address}/swagger-ui/"), "listening");
         Ok(Self {
@@ -97,6 +101,7 @@ impl Server {
             address,
             registry,
             router: http::router(&app, &settings.cors),
+            reloading,
             shutdown_timeout: settings.shutdown_timeout,
             opening: tasks,
             stop_opening: stop.drop_guard(),
@@ -131,6 +136,9 @@ impl Server {
             self.registry.close().await;
         };
         let closed = tokio::time::timeout_at(deadline, closing).await.is_ok();
+        if let Some(reloading) = self.reloading {
+            reloading.stop().await;
+        }
         anyhow::ensure!(
             in_time && closed,
             "requests were cut off: they took longer than {} (ONEX_REGISTRY_SHUTDOWN_TIMEOUT) to finish",
@@ -138,6 +146,25 @@ impl Server {
         );
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Reads the keys, before anything else is touched: without them nobody could be served.
+fn open_keys(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Arc<Keys>>> {
+    match &settings.api_keys_file {
+        Some(file) => {
+            let keys = Keys::open(file, Arc::clone(metrics))
+                .context("the file of API keys is wrong (ONEX_REGISTRY_API_KEYS_FILE)")?;
+            Ok(Some(Arc::new(keys)))
+        }
+        None if settings.is_local() => {
+            tracing::info!("there are no API keys: every program on this machine may change everything");
+            Ok(None)
+        }
+        None => {
+            tracing::warn!("there are no API keys: everybody who reaches this server may change everything");
+            Ok(None)
+        }
     }
 }
 
@@ -179,7 +206,7 @@ async fn open_store(settings: &Settings) -> anyhow::Result<Opened> {
             Ok(Opened { store: Arc::new(store), opening: None })
         }
         DatabaseUrl::Postgres(url) => {
-            let store = PostgresStore::new(url, settings.database_connections, settings.ttl.into())?;
+            let store = PostgresStore::new(url.expose(), settings.database_connections, settings.ttl.into())?;
             let store = Arc::new(store);
             let place = settings.database.to_string();
             let opening = Opening { store: Arc::clone(&store), place, migrates: settings.migrate };

@@ -16,7 +16,8 @@ use crate::registry::prober::{AddressPolicy, ProbeSettings};
 
 use self::door::RawDoor;
 pub use self::door::{ClientAuth, ConnectionLimits, RateLimit, TlsSettings};
-pub use self::value::{CorsOrigins, DatabaseUrl, LogFormat};
+pub use self::value::{CorsOrigins, DatabaseUrl, LogFormat, Public};
+use crate::secret::Secret;
 
 /// The settings as they were given. Text: what is wrong with them is said of all at once, by [`RawSettings::check`].
 #[derive(Debug, Clone, Default, Args)]
@@ -30,7 +31,7 @@ pub struct RawSettings {
         value_name = "URL",
         default_value = "sqlite://onex-registry.db"
     )]
-    database_url: String,
+    database_url: Secret,
     /// Address and port to listen on; port 0 picks a free one
     #[arg(
         long,
@@ -42,6 +43,24 @@ pub struct RawSettings {
     listen: String,
     #[command(flatten)]
     door: RawDoor,
+    /// File of the API keys, as `onex-registry key new` prints them; read again when it changes. Empty: there are none
+    #[arg(long, env = "ONEX_REGISTRY_API_KEYS_FILE", global = true, value_name = "FILE", default_value = "")]
+    api_keys_file: String,
+    /// Serve everybody who reaches the server, without keys: on or off
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_INSECURE_NO_AUTH",
+        global = true,
+        value_name = "ON|OFF",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "on",
+        default_value = "off"
+    )]
+    insecure_no_auth: String,
+    /// What is open without a key, separated by commas, out of metrics, docs, read
+    #[arg(long, env = "ONEX_REGISTRY_PUBLIC", global = true, value_name = "WHAT", default_value = "")]
+    public: String,
     /// How long a node counts as alive after a sign of life, unless it says otherwise
     #[arg(long, env = "ONEX_REGISTRY_TTL", global = true, value_name = "DURATION", default_value = "90s")]
     ttl: String,
@@ -234,6 +253,12 @@ pub struct Settings {
     pub connections: ConnectionLimits,
     /// How many requests a client may send; `None`: as many as it likes.
     pub rate_limit: Option<RateLimit>,
+    /// Where the keys are; `None`: there are none.
+    pub api_keys_file: Option<PathBuf>,
+    /// Whether to listen to the network without keys.
+    pub insecure_no_auth: bool,
+    /// What is open without a key.
+    pub public: Public,
     /// The server's TTL.
     pub ttl: Duration,
     /// How long after it became stale a node is deregistered; `None`: never.
@@ -282,13 +307,29 @@ impl RawSettings {
     /// Everything that is wrong, each with the name of its variable. Values of secrets are not repeated.
     pub fn check(&self) -> Result<Settings, BadSettings> {
         let mut wrong = Wrong(Vec::new());
+        let settings = self.read(&mut wrong);
+        wrong.none_or(settings)
+    }
+
+    /// Checks all settings, and that nobody serves the whole network without keys who has not said so.
+    ///
+    /// # Errors
+    /// As [`RawSettings::check`].
+    pub fn check_to_serve(&self) -> Result<Settings, BadSettings> {
+        let mut wrong = Wrong(Vec::new());
+        let settings = self.read(&mut wrong);
+        wrong.0.extend(settings.exposure());
+        wrong.none_or(settings)
+    }
+
+    fn read(&self, wrong: &mut Wrong) -> Settings {
         let ms = Duration::from_millis(1);
         let minute = Duration::from_mins(1);
         let day = 24 * 60 * minute;
-        let settings = Settings {
+        Settings {
             database: wrong.or(
                 "DATABASE_URL",
-                read::database(&self.database_url),
+                read::database(self.database_url.expose()),
                 DatabaseUrl::Sqlite(String::new()),
             ),
             listen: wrong.or(
@@ -299,6 +340,13 @@ impl RawSettings {
             tls: self.door.tls(&mut wrong),
             connections: self.door.connections(&mut wrong),
             rate_limit: self.door.rate_limit(&mut wrong),
+            api_keys_file: read::api_keys_file(&self.api_keys_file),
+            insecure_no_auth: wrong.or(
+                "ONEX_REGISTRY_INSECURE_NO_AUTH",
+                read::on_or_off(&self.insecure_no_auth),
+                false,
+            ),
+            public: wrong.or("ONEX_REGISTRY_PUBLIC", read::public(&self.public), Public::default()),
             ttl: wrong.duration("ONEX_REGISTRY_TTL", &self.ttl, Duration::from_secs(1), day),
             expire_after: match self.expire_after.as_str() {
                 "never" => None,
@@ -314,7 +362,7 @@ impl RawSettings {
                 read::percent(&self.self_preservation_percent),
                 15,
             ),
-            probing: self.probing(&mut wrong),
+            probing: self.probing(wrong),
             event_retention: match self.event_retention.as_str() {
                 "forever" => None,
                 text => Some(wrong.duration(
@@ -377,8 +425,7 @@ impl RawSettings {
                 LogFormat::Auto,
             ),
             log: wrong.or("RUST_LOG", read::log_filter(&self.log), String::new()),
-        };
-        if wrong.0.is_empty() { Ok(settings) } else { Err(BadSettings(wrong.0)) }
+        }
     }
 
     fn probing(&self, wrong: &mut Wrong) -> Option<ProbeSettings> {
@@ -414,9 +461,40 @@ const MOST_IDLE_CONNECTIONS: usize = 20_000;
 /// A hundred years. Who means longer says `forever`.
 const LONGEST_RETENTION: Duration = Duration::from_hours(876_600);
 
+impl Settings {
+    /// Whether only programs on this machine reach the server.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.listen.ip().to_canonical().is_loopback()
+    }
+
+    /// Why this may not be served: who may do what is not said, or said in two ways.
+    fn exposure(&self) -> Option<String> {
+        if self.api_keys_file.is_some() {
+            return self.insecure_no_auth.then(|| {
+                "ONEX_REGISTRY_INSECURE_NO_AUTH: is on, and ONEX_REGISTRY_API_KEYS_FILE names keys; set one of them".to_owned()
+            });
+        }
+        (!self.is_local() && !self.insecure_no_auth).then(|| {
+            format!(
+                "ONEX_REGISTRY_LISTEN: {} is open to the network, and there are no API keys. \
+                 Make one: onex-registry key new --name admin --role admin >>keys.toml, \
+                 and set ONEX_REGISTRY_API_KEYS_FILE=keys.toml. Or listen on 127.0.0.1. \
+                 Or, if everybody who reaches this address may change everything, set \
+                 ONEX_REGISTRY_INSECURE_NO_AUTH=on, or give --insecure-no-auth",
+                self.listen
+            )
+        })
+    }
+}
+
 struct Wrong(Vec<String>);
 
 impl Wrong {
+    fn none_or(self, settings: Settings) -> Result<Settings, BadSettings> {
+        if self.0.is_empty() { Ok(settings) } else { Err(BadSettings(self.0)) }
+    }
+
     fn or<T>(&mut self, name: &str, value: Result<T, String>, stand_in: T) -> T {
         value.unwrap_or_else(|reason| {
             self.0.push(format!("{name}: {reason}"));
@@ -474,6 +552,8 @@ mod tests {
         let wrong = check(&[
             "--database-url=mysql://root:hunter2@h/db",
             "--listen=localhost",
+            "--insecure-no-auth=maybe",
+            "--public=metrics,write",
             "--ttl=soon",
             "--expire-after=0s",
             "--self-preservation-percent=101",
@@ -495,6 +575,8 @@ mod tests {
         let expected = [
             "DATABASE_URL",
             "ONEX_REGISTRY_LISTEN",
+            "ONEX_REGISTRY_INSECURE_NO_AUTH",
+            "ONEX_REGISTRY_PUBLIC",
             "ONEX_REGISTRY_TTL",
             "ONEX_REGISTRY_EXPIRE_AFTER",
             "ONEX_REGISTRY_SELF_PRESERVATION_PERCENT",
@@ -536,8 +618,43 @@ mod tests {
             check(&["--database-url=postgres://ada:hunter2@db.example:5433/onex?sslmode=require"]).unwrap();
         assert_eq!(settings.database.to_string(), "postgres://db.example:5433/onex");
         assert!(!format!("{settings:?}").contains("hunter2"));
-        let wrong = check(&["--database-url=postgres://ada:hunter2@h:notaport/db"]).unwrap_err();
-        assert!(!wrong.concat().contains("hunter2"));
+        for wrong in [
+            "postgres://ada:hunter2@h:notaport/db",
+            // What is not percent-encoded ends the host, and the rest would be shown as a database.
+            "postgres://ada:123/hunter2@h/db",
+            "postgres://ada:123?hunter2@h/db",
+            "postgres://ada:123#hunter2@h/db",
+        ] {
+            let said = check(&[&format!("--database-url={wrong}")]).unwrap_err();
+            assert!(!said.concat().contains("hunter2") && !said.concat().contains("123"), "{said:?}");
+        }
+        let raw = Cli::parse_from(["test", "--database-url=postgres://ada:hunter2@h/db"]).settings;
+        assert!(!format!("{raw:?}").contains("hunter2"), "before they are checked, too");
+    }
+
+    #[test]
+    fn without_keys_only_this_machine_is_served_unless_somebody_says_so() {
+        let serve = |arguments: &[&str]| {
+            let cli = Cli::parse_from(std::iter::once("test").chain(arguments.iter().copied()));
+            cli.settings.check_to_serve().map_err(|BadSettings(wrong)| wrong)
+        };
+        for local in ["127.0.0.1:80", "127.1.2.3:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+            assert!(serve(&["--listen", local]).is_ok(), "{local}");
+        }
+        for open in ["0.0.0.0:80", "[::]:80", "192.168.0.1:80", "[::ffff:10.0.0.1]:80", "8.8.8.8:80"] {
+            let said = serve(&["--listen", open]).unwrap_err().concat();
+            for to_do in ["key new", "ONEX_REGISTRY_API_KEYS_FILE", "127.0.0.1", "--insecure-no-auth"] {
+                assert!(said.contains(to_do), "{said}");
+            }
+            assert!(serve(&["--listen", open, "--insecure-no-auth"]).is_ok());
+            assert!(serve(&["--listen", open, "--insecure-no-auth=on"]).is_ok());
+            assert!(serve(&["--listen", open, "--insecure-no-auth=off"]).is_err());
+            assert!(serve(&["--listen", open, "--api-keys-file=keys.toml"]).is_ok());
+            assert!(check(&["--listen", open]).is_ok(), "a command that serves nobody asks for no keys");
+        }
+        assert!(serve(&["--api-keys-file=keys.toml", "--insecure-no-auth"]).is_err(), "which of the two?");
+        let all = serve(&["--listen=0.0.0.0:80", "--ttl=soon"]).unwrap_err();
+        assert_eq!(all.len(), 2, "{all:?}");
     }
 
     #[test]

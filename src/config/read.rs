@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::{CorsOrigins, DatabaseUrl, LogFormat};
+use super::{CorsOrigins, DatabaseUrl, LogFormat, Public};
+use crate::secret::Secret;
 use crate::store::postgres::PostgresStore;
 
 pub(super) fn database(url: &str) -> Result<DatabaseUrl, String> {
@@ -15,12 +16,43 @@ pub(super) fn database(url: &str) -> Result<DatabaseUrl, String> {
     match scheme {
         "sqlite" => Ok(DatabaseUrl::Sqlite(url.to_owned())),
         // The reason is not repeated: it may have parts of the URL in it, and with them a password.
-        "postgres" | "postgresql" if PostgresStore::is_url(url) => Ok(DatabaseUrl::Postgres(url.to_owned())),
+        "postgres" | "postgresql" if PostgresStore::is_url(url) => {
+            if has_stray_at(url) {
+                return Err("has an @ after the host: percent-encode what is special in the user name and the password".to_owned());
+            }
+            Ok(DatabaseUrl::Postgres(Secret::from(url.to_owned())))
+        }
         "postgres" | "postgresql" => {
             Err("is not a URL such as postgres://user:password@host:5432/database".to_owned())
         }
         _ => Err("must begin with postgres:// or sqlite://".to_owned()),
     }
+}
+
+/// A password with a `/`, `?` or `#` in it that is not percent-encoded ends the authority early. What follows would be
+/// taken for a database, and be shown as one.
+fn has_stray_at(url: &str) -> bool {
+    let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
+    let end = after_scheme.find(['/', '?', '#']).unwrap_or(after_scheme.len());
+    let (authority, rest) = after_scheme.split_at(end);
+    !authority.contains('@') && rest.contains('@')
+}
+
+pub(super) fn api_keys_file(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| PathBuf::from(text))
+}
+
+pub(super) fn public(text: &str) -> Result<Public, String> {
+    let mut public = Public::default();
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        match name {
+            "metrics" => public.metrics = true,
+            "docs" => public.docs = true,
+            "read" => public.read = true,
+            _ => return Err(format!("'{name}' is not one of metrics, docs, read")),
+        }
+    }
+    Ok(public)
 }
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use crate::secret::Secret;
+
 /// The URL of a database. Its `Debug` and `Display` show where it is, never who we are there.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
-    /// A PostgreSQL server.
-    Postgres(String),
+    /// A PostgreSQL server. Its URL has a password in it.
+    Postgres(Secret),
     /// An SQLite file.
     Sqlite(String),
 }
@@ -15,7 +17,7 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(url) => f.write_str(url),
-            Self::Postgres(url) => match url::Url::parse(url) {
+            Self::Postgres(url) => match url::Url::parse(url.expose()) {
                 Ok(url) => {
                     write!(f, "postgres://{}", url.host_str().unwrap_or("(local socket)"))?;
                     if let Some(port) = url.port() {
@@ -33,6 +35,17 @@ impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DatabaseUrl({self})")
     }
+}
+
+/// What is open to everybody although there are keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Public {
+    /// `/metrics`.
+    pub metrics: bool,
+    /// The pages about the API.
+    pub docs: bool,
+    /// All that reads and watches.
+    pub read: bool,
 }
 
 /// Which origins a browser may call from.

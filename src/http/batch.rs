@@ -18,7 +18,7 @@ use super::problem::{Problem, ProblemBody};
 use crate::node::fault::Path;
 use crate::node::json::fields;
 use crate::node::registration::IdFrom;
-use crate::node::{Faults, NodeId, Precondition, Registration};
+use crate::node::{Faults, NodeId, NodeKey, Precondition, Registration};
 use crate::registry::{DeregisterWrite, RegisterWrite, Registered, RegistryError};
 
 /// The most items in a batch of registrations or deregistrations.
@@ -66,7 +66,7 @@ struct RegistrationResultBody {
 
 /// Register many nodes
 ///
-/// A bad item harms no other. The same id twice is applied in order. Too many items or none: nothing is stored.
+/// A bad item harms no other, and one that the key doesn't cover is a bad item. The same id twice is applied in order. Too many items or none: nothing is stored.
 #[utoipa::path(
     post, path = "/v1/batch/nodes", tag = "fleets", operation_id = "registerNodes",
     request_body(content = RegistrationBatchBody, content_type = "application/json", example = json!({"nodes": [
@@ -97,17 +97,23 @@ pub(super) async fn register(
     body: JsonBody<MAX_BATCH_BODY_BYTES>,
 ) -> Result<Response, Problem> {
     no_parameters(query.as_deref())?;
-    let items = read_large(body, read_nodes).await?;
-    let writes: Vec<RegisterWrite> = items
-        .iter()
-        .filter_map(|item| item.as_ref().ok())
-        .map(|registration| RegisterWrite {
-            registration: registration.clone(),
-            alive: false,
-            precondition: Precondition::None,
-            origin: context.origin(),
-        })
-        .collect();
+    let mut items = read_large(body, read_nodes).await?;
+    let mut writes = Vec::with_capacity(items.len());
+    for item in &mut items {
+        let Ok(registration) = item else { continue };
+        match context.origin_of_change(registration.node_id.as_str()) {
+            Ok(origin) => writes.push(RegisterWrite {
+                registration: registration.clone(),
+                alive: false,
+                precondition: Precondition::None,
+                origin,
+            }),
+            Err(problem) => {
+                let node_id = Some(registration.node_id.as_str().to_owned());
+                *item = Err(BadItem { node_id, problem });
+            }
+        }
+    }
     let outcomes = app.registry.register_all(writes).await;
     if let Some(error) = refused_as_a_whole(&outcomes) {
         return Err(Problem::from(error.clone()));
@@ -165,7 +171,7 @@ fn result(
     }
 }
 
-/// An item that breaks a rule.
+/// An item that breaks a rule, or that the client may not register.
 struct BadItem {
     node_id: Option<String>,
     problem: Problem,
@@ -217,6 +223,8 @@ pub(super) struct DeregistrationResultsBody {
 }
 
 /// Deregister many nodes
+///
+/// If the key doesn't cover one of them, nothing is done.
 #[utoipa::path(
     post, path = "/v1/batch/deregister", tag = "fleets", operation_id = "deregisterNodes",
     request_body(content = DeregistrationBatchBody, content_type = "application/json"),
@@ -229,13 +237,13 @@ pub(super) async fn deregister(
     body: JsonBody<MAX_BODY_BYTES>,
 ) -> Result<Response, Problem> {
     no_parameters(query.as_deref())?;
-    let ids = read_ids(body.json()?, MAX_ITEMS)?;
-    let writes = ids.values().flatten().map(|node_id| DeregisterWrite {
-        node_id: node_id.clone(),
-        precondition: Precondition::None,
-        origin: context.origin(),
-    });
-    let outcomes = app.registry.deregister_all(writes.collect()).await;
+    let ids = read_ids(body.json()?, MAX_ITEMS, context.authority())?;
+    let write = |node_id: &NodeKey| {
+        let origin = context.origin_of_change(node_id.as_str())?;
+        Ok(DeregisterWrite { node_id: node_id.clone(), precondition: Precondition::None, origin })
+    };
+    let writes = ids.values().flatten().map(write).collect::<Result<_, Problem>>()?;
+    let outcomes = app.registry.deregister_all(writes).await;
     let Outcomes { done, unknown } = Outcomes::of(ids, outcomes)?;
     Ok(Json(DeregistrationResultsBody { deregistered: done.len(), unknown }).into_response())
 }

@@ -28,6 +28,11 @@ impl CertifiedName {
         common_names.chain(dns_names).find(is_a_name).map(|name| Self(name.into()))
     }
 
+    #[cfg(test)]
+    pub(super) fn named(name: &str) -> Self {
+        Self(name.into())
+    }
+
     /// The name as text: not empty, and without control characters.
     #[must_use]
     pub fn as_str(&self) -> &str {

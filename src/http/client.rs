@@ -6,10 +6,10 @@ use std::sync::Arc;
 use axum::extract::Request;
 
 use super::peer::Peer;
+use crate::keys::Key;
 
 /// Who a request is counted for: the key that it shows, or else where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[allow(dead_code, reason = "requests carry no keys yet")]
 pub(super) enum Client {
     /// The name of an API key.
     Key(Arc<str>),
@@ -18,9 +18,13 @@ pub(super) enum Client {
 }
 
 impl Client {
-    /// Who sends a request; `None` if it came by no connection.
-    pub(super) fn of(request: &Request) -> Option<Self> {
-        request.extensions().get::<Peer>().map(|peer| Self::Address(network_of(peer.address())))
+    /// Who sends a request, with this key if with any; `None` if it came by no connection.
+    pub(super) fn of(request: &Request, key: Option<&Key>) -> Option<Self> {
+        let address = || request.extensions().get::<Peer>().map(|peer| network_of(peer.address()));
+        match key {
+            Some(key) => Some(Self::Key(key.name().as_str().into())),
+            None => address().map(Self::Address),
+        }
     }
 }
 

@@ -7,8 +7,10 @@ use axum::http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
+use super::auth::Authority;
 use super::headers::CORRELATION_ID;
-use crate::node::{Actor, Origin};
+use super::problem::Problem;
+use crate::node::Origin;
 
 /// The longest correlation id that is taken from a client.
 const MAX_CORRELATION_ID_CHARS: usize = 128;
@@ -17,6 +19,7 @@ const MAX_CORRELATION_ID_CHARS: usize = 128;
 #[derive(Debug)]
 pub(super) struct RequestContext {
     correlation_id: CorrelationId,
+    authority: Authority,
     /// By how many milliseconds more than it ought to it may take, for it waits on purpose.
     extension: AtomicU64,
 }
@@ -29,7 +32,7 @@ enum CorrelationId {
 }
 
 impl RequestContext {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(headers: &HeaderMap, authority: Authority) -> Self {
         let given = headers.get(CORRELATION_ID).filter(|value| is_sane(value.as_bytes()));
         let correlation_id = if let Some(id) = given {
             CorrelationId::Theirs(id.clone())
@@ -38,7 +41,7 @@ impl RequestContext {
             Uuid::new_v4().hyphenated().encode_lower(&mut id);
             CorrelationId::Ours(id)
         };
-        Self { correlation_id, extension: AtomicU64::new(0) }
+        Self { correlation_id, authority, extension: AtomicU64::new(0) }
     }
 
     /// The name of the request.
@@ -60,9 +63,16 @@ impl RequestContext {
         }
     }
 
-    /// Where a change comes from that this request makes. Nobody says who they are yet.
-    pub(super) fn origin(&self) -> Origin {
-        Origin { actor: Actor::anonymous(), correlation_id: Some(self.correlation_id().to_owned()) }
+    /// What its client may do.
+    pub(super) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Where a change of this node comes from that this request makes, if its client may make it. A change can't be
+    /// written without, so nobody can forget to ask.
+    pub(super) fn origin_of_change(&self, node_id: &str) -> Result<Origin, Problem> {
+        self.authority.to_change(node_id)?;
+        Ok(Origin { actor: self.authority.actor(), correlation_id: Some(self.correlation_id().to_owned()) })
     }
 
     /// The request will wait on purpose, for so long at the most. Its time limit is for work.
@@ -91,7 +101,7 @@ mod tests {
         let id_for = |value: &[u8]| {
             let mut headers = HeaderMap::new();
             headers.insert(CORRELATION_ID, HeaderValue::from_bytes(value).unwrap());
-            let context = RequestContext::of(&headers);
+            let context = RequestContext::of(&headers, Authority::default());
             assert_eq!(context.header(), context.correlation_id());
             context.correlation_id().to_owned()
         };
@@ -104,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_time_limit_is_extended_once() {
-        let context = RequestContext::of(&HeaderMap::new());
+        let context = RequestContext::of(&HeaderMap::new(), Authority::default());
         assert_eq!(context.extension(), Duration::ZERO);
         context.extend(Duration::from_secs(30));
         assert_eq!(context.extension(), Duration::from_secs(30));

@@ -1,15 +1,18 @@
 //! Signs of life: of one node, and of many in one request.
 
-use axum::Json;
+use std::sync::Arc;
+
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
 use super::body::{JsonBody, MAX_BATCH_BODY_BYTES};
+use super::context::RequestContext;
 use super::items::{Outcomes, no_parameters, read_ids, read_large};
-use super::path::PathId;
+use super::path::ChangedId;
 use super::problem::{Problem, ProblemBody};
 use super::record::{ShownAt, StatusName};
 use crate::registry::{RegistryError, SignOfLife};
@@ -47,7 +50,7 @@ pub(super) struct HeartbeatBody<'a> {
 )]
 pub(super) async fn heartbeat(
     State(app): State<App>,
-    id: PathId,
+    ChangedId(id): ChangedId,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     no_parameters(query.as_deref())?;
@@ -91,7 +94,7 @@ pub(super) struct HeartbeatResultsBody {
 
 /// Tell that many nodes are alive
 ///
-/// One that names an id twice names it once.
+/// One that names an id twice names it once. If the key doesn't cover one of them, nothing is done.
 #[utoipa::path(
     post, path = "/v1/batch/heartbeats", tag = "fleets", operation_id = "heartbeats",
     request_body(content = HeartbeatBatchBody, content_type = "application/json"),
@@ -100,10 +103,12 @@ pub(super) struct HeartbeatResultsBody {
 pub(super) async fn heartbeats(
     State(app): State<App>,
     RawQuery(query): RawQuery,
+    Extension(context): Extension<Arc<RequestContext>>,
     body: JsonBody<MAX_BATCH_BODY_BYTES>,
 ) -> Result<Response, Problem> {
     no_parameters(query.as_deref())?;
-    let ids = read_large(body, |body| read_ids(body.json()?, MAX_HEARTBEATS)).await?;
+    let ids =
+        read_large(body, move |body| read_ids(body.json()?, MAX_HEARTBEATS, context.authority())).await?;
     let beats = app.registry.heartbeat_all(ids.values().flatten().cloned().collect()).await;
     let Outcomes { done, unknown } = Outcomes::of(ids, beats)?;
     let body = HeartbeatResultsBody {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+use super::auth::Authority;
 use super::body::{JsonBody, MAX_BATCH_BODY_BYTES};
 use super::problem::Problem;
 use super::query_string::QueryString;
-use crate::node::fault::Path;
+use crate::node::fault::{Path, harmless};
 use crate::node::json::{Elements, elements, fields};
 use crate::node::{Faults, Json as Value, NodeKey};
 use crate::registry::RegistryError;
@@ -18,16 +19,21 @@ const LARGE_BODY_BYTES: usize = 64 * 1024;
 /// The ids of a batch, each once; `None` for one that no column can hold.
 type Ids = BTreeMap<String, Option<NodeKey>>;
 
-/// Reads `{"node_ids": [...]}`, with at most so many ids.
-pub(super) fn read_ids(body: &RawValue, max_ids: usize) -> Result<Ids, Problem> {
+/// Reads `{"node_ids": [...]}`, with at most so many ids. If the client may not change one of them, all are refused: it
+/// has mistaken something, and would believe that it was done.
+pub(super) fn read_ids(body: &RawValue, max_ids: usize, authority: &Authority) -> Result<Ids, Problem> {
     let found = list(body, "node_ids", max_ids)?;
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
+    let mut not_covered = Faults::at_most(Faults::OF_A_REQUEST);
     let mut ids = BTreeMap::new();
     let root = Path::Root;
     let at = root.member("node_ids");
     for (index, item) in found.items.iter().enumerate() {
         let place = at.element(index);
         if let Ok(id) = serde_json::from_str::<String>(item.get()) {
+            if !authority.may_change(&id) {
+                not_covered.at(&place, format!("the key does not cover '{}'", harmless(&id)));
+            }
             let key = NodeKey::new(&*id);
             ids.insert(id, key);
             continue;
@@ -39,7 +45,13 @@ pub(super) fn read_ids(body: &RawValue, max_ids: usize) -> Result<Ids, Problem> 
             faults.at(&place, format!("must be a string, not {}", Value::kind_of(item)));
         }
     }
-    if faults.is_empty() { Ok(ids) } else { Err(Problem::faults(faults)) }
+    if !faults.is_empty() {
+        Err(Problem::faults(faults))
+    } else if !not_covered.is_empty() {
+        Err(Problem::some_not_covered(not_covered))
+    } else {
+        Ok(ids)
+    }
 }
 
 /// The list that a batch is: an object with one field, an array of 1 to `max_items`.
@@ -89,7 +101,7 @@ pub(super) fn list<'b>(
 /// Reads a body that may be large.
 pub(super) async fn read_large<T: Send + 'static>(
     body: JsonBody<MAX_BATCH_BODY_BYTES>,
-    read: fn(&JsonBody<MAX_BATCH_BODY_BYTES>) -> Result<T, Problem>,
+    read: impl FnOnce(&JsonBody<MAX_BATCH_BODY_BYTES>) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     if body.len() < LARGE_BODY_BYTES {
         read(&body)

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::body::{JsonBody, MAX_BODY_BYTES};
 use super::context::RequestContext;
-use super::path::PathId;
+use super::path::{ChangedId, PathId};
 use super::problem::{Problem, ProblemBody};
 use super::query_string::QueryString;
 use super::record::{RecordBody, show};
@@ -48,7 +48,7 @@ pub(super) struct MaintenanceBody {
 )]
 pub(super) async fn begin(
     State(app): State<App>,
-    id: PathId,
+    ChangedId(id): ChangedId,
     RawQuery(query): RawQuery,
     Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
@@ -78,7 +78,7 @@ pub(super) async fn begin(
 )]
 pub(super) async fn end(
     State(app): State<App>,
-    id: PathId,
+    ChangedId(id): ChangedId,
     RawQuery(query): RawQuery,
     Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
@@ -101,7 +101,9 @@ async fn set(
     if !faults.is_empty() {
         return Err(Problem::faults(faults));
     }
-    let write = MaintenanceWrite { node_id: id.key()?, reason, precondition, origin: context.origin() };
+    let node_id = id.key()?;
+    let origin = context.origin_of_change(node_id.as_str())?;
+    let write = MaintenanceWrite { node_id, reason, precondition, origin };
     let node = app.registry.set_maintenance(write).await?;
     Ok(show(StatusCode::OK, &node))
 }

@@ -3,6 +3,7 @@
 //! A handler extracts and validates, makes one call on [`Registry`], and answers. It knows nothing of databases.
 
 mod answers;
+pub(crate) mod auth;
 mod batch;
 mod body;
 mod certified;
@@ -51,13 +52,14 @@ use axum::Router;
 use axum::http::{HeaderName, Method, header};
 use axum::routing::{post, put};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
-use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::{CorsOrigins, Settings};
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
+use auth::{Access, Guard, GuardLayer, Routes};
 use observe::Observe;
 use problem::Problem;
 
@@ -76,10 +78,12 @@ pub struct Shared {
     metrics: Arc<Metrics>,
     limits: Limits,
     /// `None`: clients may send as many requests as they like.
-    rate_limiter: Option<rate::RateLimiter>,
+    counter: Option<Arc<rate::Counter>>,
     body_room: body::BodyRoom,
     messages: Arc<watch::Messages>,
     answers: answers::Answers,
+    /// `None`: there are no keys, and anybody may do anything.
+    guard: Option<Arc<Guard>>,
 }
 
 /// What a request may take.
@@ -94,19 +98,29 @@ struct Limits {
 }
 
 impl App {
-    /// What handlers need of the settings, the registry that they call, and what requests are counted in.
+    /// What handlers need of the settings, the registry that they call, what requests are counted in, and who may make
+    /// them; without keys, anybody.
     #[must_use]
-    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, settings: &Settings) -> Self {
+    pub fn new(
+        registry: Arc<Registry>,
+        metrics: Arc<Metrics>,
+        keys: Option<Arc<Keys>>,
+        settings: &Settings,
+    ) -> Self {
         let limits = Limits {
             request_timeout: settings.request_timeout,
             body_timeout: settings.body_timeout,
             slow: settings.slow,
         };
+        let counter =
+            settings.rate_limit.map(|limit| Arc::new(rate::Counter::new(limit, Arc::clone(&metrics))));
+        let guard = keys.map(|keys| Arc::new(Guard::new(keys, settings.public, Arc::clone(&metrics))));
         Self(Arc::new(Shared {
+            guard,
             registry,
             metrics,
             limits,
-            rate_limiter: settings.rate_limit.map(rate::RateLimiter::new),
+            counter,
             body_room: body::BodyRoom::new(),
             messages: Arc::default(),
             answers: answers::Answers::new(),
@@ -122,42 +136,57 @@ impl std::ops::Deref for App {
     }
 }
 
-/// Every route, grouped by who calls it. The OpenAPI document is made of this list.
-fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(openapi::frame())
+/// Every route with what it needs, grouped by who calls it. The OpenAPI document is made of this list.
+fn routes() -> Routes {
+    Routes::new(openapi::frame())
         // Nodes.
-        .routes(routes!(nodes::register, nodes::get, nodes::deregister))
+        .add(Access::Read, routes!(nodes::get))
+        .add(Access::Write, routes!(nodes::register, nodes::deregister))
+        .add(Access::Read, routes!(discover::discover))
+        .add(Access::Write, routes!(nodes::register_with_id_in_body))
+        .add(Access::Write, routes!(heartbeats::heartbeat))
+        .add(Access::Write, routes!(maintenance::begin, maintenance::end))
         // The same for the empty id, which no node can register with, but a plain SQL writer can leave behind.
-        .route("/v1/nodes/", put(nodes::register).get(nodes::get).delete(nodes::deregister))
-        .route("/v1/nodes//heartbeat", post(heartbeats::heartbeat))
-        .route("/v1/nodes//maintenance", put(maintenance::begin).delete(maintenance::end))
-        .routes(routes!(nodes::register_with_id_in_body, discover::discover))
-        .routes(routes!(heartbeats::heartbeat))
-        .routes(routes!(maintenance::begin, maintenance::end))
+        .alias(
+            "/v1/nodes/",
+            "/v1/nodes/{node_id}",
+            put(nodes::register).get(nodes::get).delete(nodes::deregister),
+        )
+        .alias("/v1/nodes//heartbeat", "/v1/nodes/{node_id}/heartbeat", post(heartbeats::heartbeat))
+        .alias(
+            "/v1/nodes//maintenance",
+            "/v1/nodes/{node_id}/maintenance",
+            put(maintenance::begin).delete(maintenance::end),
+        )
         // Fleets.
-        .routes(routes!(batch::register))
-        .routes(routes!(batch::deregister))
-        .routes(routes!(heartbeats::heartbeats))
+        .add(Access::Write, routes!(batch::register))
+        .add(Access::Write, routes!(batch::deregister))
+        .add(Access::Write, routes!(heartbeats::heartbeats))
         // What has happened, and what there is.
-        .routes(routes!(events::list))
-        .routes(routes!(watch::watch))
-        .routes(routes!(summary::summarize))
+        .add(Access::Read, routes!(events::list))
+        .add(Access::Read, routes!(watch::watch))
+        .add(Access::Read, routes!(summary::summarize))
         // Operators.
-        .routes(routes!(operations::livez))
-        .routes(routes!(operations::readyz))
-        .routes(routes!(metrics::metrics))
-        .routes(routes!(openapi::openapi))
+        .add(Access::Open, routes!(operations::livez))
+        .add(Access::Open, routes!(operations::readyz))
+        .add(Access::Metrics, routes!(metrics::metrics))
+        .add(Access::Open, routes!(openapi::openapi))
 }
 
 /// The whole service.
 pub fn router(app: &App, cors: &CorsOrigins) -> Router {
-    let (router, _) = routes().split_for_parts();
-    let router = router
-        .merge(openapi::pages())
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(app.clone());
-    // No layer at all where CORS is off: it would answer preflights.
+    let (router, mut declared, _) = routes().split();
+    let router = router.merge(openapi::pages());
+    declared.pages(Access::Docs, &openapi::PAGES);
+    let router =
+        router.fallback(unknown_path).method_not_allowed_fallback(method_not_allowed).with_state(app.clone());
+    // No layer at all where there are no keys: it would cost every request something.
+    let router = match &app.guard {
+        Some(guard) => router.layer(GuardLayer::new(Arc::clone(guard), declared, app.counter.clone())),
+        None => router,
+    };
+    // Around the guard: a browser asks in advance without a key, and is to read what it is refused with. And no layer
+    // at all where CORS is off: it would answer preflights.
     let router = match cors_layer(cors) {
         Some(cors) => router.layer(cors),
         None => router,
@@ -170,6 +199,7 @@ fn cors_layer(origins: &CorsOrigins) -> Option<CorsLayer> {
         header::ETAG,
         header::LOCATION,
         header::RETRY_AFTER,
+        header::WWW_AUTHENTICATE,
         headers::REGISTRY_REVISION,
         headers::REGISTRY_STALE_SECONDS,
         headers::CORRELATION_ID,

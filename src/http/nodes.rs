@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::body::{JsonBody, MAX_BODY_BYTES};
 use super::consistency::ReadParameters;
 use super::context::RequestContext;
-use super::path::PathId;
+use super::path::{ChangedId, PathId};
 use super::problem::{Problem, ProblemBody};
 use super::query_string::{Parameter, QueryString};
 use super::record::{RecordBody, show};
@@ -125,7 +125,7 @@ const REGISTER_PARAMETERS: [Parameter; 1] = [Parameter::once("alive")];
 )]
 pub(super) async fn register(
     State(app): State<App>,
-    PathId(id): PathId,
+    ChangedId(PathId(id)): ChangedId,
     RawQuery(query): RawQuery,
     Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
@@ -182,7 +182,8 @@ async fn register_from(
         Some(registration) if faults.is_empty() => registration,
         _ => return Err(Problem::faults(faults)),
     };
-    let write = RegisterWrite { registration, alive, precondition, origin: context.origin() };
+    let origin = context.origin_of_change(registration.node_id.as_str())?;
+    let write = RegisterWrite { registration, alive, precondition, origin };
     let registered = app.registry.register(write).await?;
     let code = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = show(code, &registered.node);
@@ -249,7 +250,7 @@ pub(super) async fn get(
 )]
 pub(super) async fn deregister(
     State(app): State<App>,
-    id: PathId,
+    ChangedId(id): ChangedId,
     RawQuery(query): RawQuery,
     Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
@@ -260,7 +261,9 @@ pub(super) async fn deregister(
     if !faults.is_empty() {
         return Err(Problem::faults(faults));
     }
-    let write = DeregisterWrite { node_id: id.key()?, precondition, origin: context.origin() };
+    let node_id = id.key()?;
+    let origin = context.origin_of_change(node_id.as_str())?;
+    let write = DeregisterWrite { node_id, precondition, origin };
     app.registry.deregister(write).await?;
     Ok(StatusCode::NO_CONTENT)
 }

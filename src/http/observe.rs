@@ -21,7 +21,7 @@ use tower::{Layer, Service};
 use tower_http::compression::Compression;
 use tracing::Instrument as _;
 
-use super::client::Client;
+use super::auth::Authority;
 use super::compress::{self, WorthIt};
 use super::context::RequestContext;
 use super::headers::CORRELATION_ID;
@@ -81,16 +81,28 @@ impl Service<Request> for Observed {
 impl Around {
     async fn answer(self: Arc<Self>, mut request: Request) -> Response {
         let Observe { app, series } = &self.observe;
-        let context = Arc::new(RequestContext::of(request.headers()));
+        let context = Arc::new(RequestContext::of(request.headers(), Authority::new(app.guard.as_ref())));
         request.extensions_mut().insert(Arc::clone(&context));
         let (method, matched) = (request.method(), request.extensions().get::<MatchedPath>());
         let route = matched.map_or("-", MatchedPath::as_str);
-        let span = tracing::info_span!("request", %method, route, correlation_id = context.correlation_id());
+        let span = tracing::info_span!(
+            "request",
+            %method,
+            route,
+            correlation_id = context.correlation_id(),
+            // Its name, once it is known.
+            key = tracing::field::Empty
+        );
         let series = series.of(method, matched);
         let answered = async {
             let _in_flight = app.metrics.requests.begun();
             let begun = Instant::now();
-            let mut response = match self.count(&request) {
+            // Where there are keys, the guard counts, and knows for whom.
+            let counted = match &app.counter {
+                Some(counter) if app.guard.is_none() => counter.count(&request, None),
+                _ => Ok(()),
+            };
+            let mut response = match counted {
                 Ok(()) => self.within_limit(request, &context, app.limits).await,
                 Err(too_many) => too_many.into_response(),
             };
@@ -113,22 +125,6 @@ impl Around {
             response
         };
         answered.instrument(span).await
-    }
-
-    /// Counts a request for its client.
-    fn count(&self, request: &Request) -> Result<(), Problem> {
-        let app = &self.observe.app;
-        let Some(limiter) = &app.rate_limiter else { return Ok(()) };
-        let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-        // Whoever looks whether the server is alive must not take it for dead.
-        if matches!(route, Some("/livez" | "/readyz")) {
-            return Ok(());
-        }
-        let Some(client) = Client::of(request) else { return Ok(()) };
-        limiter.count(client).map_err(|wait| {
-            app.metrics.door.rate_limited();
-            Problem::too_many_requests(wait)
-        })
     }
 
     /// Answers with 504 what takes too long. A write that is under way goes on: it belongs to the registry.

@@ -7,21 +7,29 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder,
     Ref, RefOr, Required, Response, ResponseBuilder, Type, tag::TagBuilder,
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use super::auth;
 use super::page_headers;
 use super::problem::{MEDIA_TYPE, Problem};
 
 const DESCRIPTION: &str = "A node registry and service-discovery server. Nodes register with PUT, and are discovered \
 by type, version, capability and metadata.\n\nErrors are problem details (RFC 9457) that name all that is wrong. \
-Answers have an `X-Correlation-ID`, the client's if it sent a sane one.";
+Answers have an `X-Correlation-ID`, the client's if it sent a sane one.\n\nA server that has keys asks for one with every \
+request, but for the calls that say otherwise: `Authorization: Bearer` and the key. Each has the role `read`, `write` or \
+`admin`, and may change the nodes that it covers.";
+
+const KEY_DESCRIPTION: &str = "A key that the operator of the server has made with `onex-registry key new`. The scopes of a \
+call name the role that it needs; `write` has what `read` has, and `admin` has both. A server without keys asks for none, \
+and one may open `/metrics`, the pages and all that reads to everybody.";
 
 static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| {
-    let mut document = super::routes().into_openapi();
+    let (_, _, mut document) = super::routes().split();
     complete(&mut document);
     document
 });
@@ -55,7 +63,11 @@ pub(super) fn frame() -> OpenApi {
         .build();
     let tag = |name, description| TagBuilder::new().name(name).description(Some(description)).build();
     // What a stream is made of is no body, and no route brings it along.
-    let components = ComponentsBuilder::new().schema_from::<super::watch::ChangeBody>().build();
+    let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(KEY_DESCRIPTION)).build();
+    let components = ComponentsBuilder::new()
+        .schema_from::<super::watch::ChangeBody>()
+        .security_scheme(auth::SCHEME, SecurityScheme::Http(key))
+        .build();
     OpenApiBuilder::new()
         .info(info)
         .components(Some(components))
@@ -76,6 +88,9 @@ pub(super) fn frame() -> OpenApi {
 pub(super) async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], document_json())
 }
+
+/// The paths of the pages, as the router knows them.
+pub(super) const PAGES: [&str; 3] = ["/swagger-ui", "/swagger-ui/", "/swagger-ui/{*rest}"];
 
 /// Swagger UI, at `/swagger-ui/`.
 pub(super) fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
@@ -123,6 +138,13 @@ fn complete_operation(path: &str, operation: &mut Operation) {
     }
 
     let mut problems = Vec::new();
+    let needs_key = operation.security.as_ref().is_some_and(|needed| !needed.is_empty());
+    if needs_key {
+        problems.push(("401", "The request has no key, or one that is not valid"));
+    }
+    if needs_key && operation.operation_id.as_deref().is_some_and(writes) {
+        problems.push(("403", "The key does not have the role, or does not cover the node"));
+    }
     if operation.request_body.is_some() {
         problems.extend([
             ("400", "The body is not JSON in UTF-8, or the path, the query string or a header is invalid"),
@@ -149,6 +171,10 @@ fn complete_operation(path: &str, operation: &mut Operation) {
     }
     if path.starts_with("/v1/") && operation.operation_id.as_deref().is_some_and(writes) {
         problems.push(("507", "The database's disk is full"));
+    }
+    if needs_key {
+        // Unless more can be wrong with it, which is said already.
+        problems.push(("400", "The header field Authorization is malformed"));
     }
     for (status, description) in problems {
         operation
@@ -196,6 +222,13 @@ fn problem(status: &str, description: &str) -> RefOr<Response> {
             .description(Some("Seconds to wait before asking again"))
             .build();
         response = response.header("Retry-After", header);
+    }
+    if ["401", "403"].contains(&status) {
+        let header = HeaderBuilder::new()
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+            .description(Some("What to send, or what is missing (RFC 6750, section 3)"))
+            .build();
+        response = response.header("WWW-Authenticate", header);
     }
     response.into()
 }

@@ -1,8 +1,11 @@
 //! The id in a path.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 
+use super::context::RequestContext;
 use super::problem::Problem;
 use super::query_string::is_percent_encoded;
 use crate::node::NodeKey;
@@ -28,6 +31,20 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
             Ok(Path(id)) => Ok(Self(id)),
             Err(_) => Err(Problem::undecodable_path()),
         }
+    }
+}
+
+/// The id in the path of a request that changes the node. Who may not change it is refused before the body is read.
+pub(super) struct ChangedId(pub(super) PathId);
+
+impl<S: Send + Sync> FromRequestParts<S> for ChangedId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let id = PathId::from_request_parts(parts, state).await?;
+        let context = parts.extensions.get::<Arc<RequestContext>>().ok_or_else(Problem::internal)?;
+        context.authority().to_change(&id.0)?;
+        Ok(Self(id))
     }
 }
 

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::keys::Role;
 use crate::metrics::BreakerPhase;
 use crate::node::{Fault, Faults, Place};
 use crate::registry::{Condition, RegistryError};
@@ -45,6 +46,8 @@ static REFUSED: Kind = kind(
     StatusCode::UNPROCESSABLE_ENTITY,
     "The database has a rule that refuses the registration",
 );
+static UNAUTHORIZED: Kind = kind("unauthorized", StatusCode::UNAUTHORIZED, "The request needs a valid key");
+static FORBIDDEN: Kind = kind("forbidden", StatusCode::FORBIDDEN, "The key may not do this");
 static NODE_NOT_FOUND: Kind = kind("node-not-found", StatusCode::NOT_FOUND, "The node is not registered");
 static UNKNOWN_PATH: Kind = kind("unknown-path", StatusCode::NOT_FOUND, "There is nothing at this path");
 static METHOD: Kind =
@@ -185,6 +188,64 @@ impl Problem {
             detail: "must be percent-encoded UTF-8".to_owned(),
         };
         Self { errors: vec![fault], ..Self::new(&INVALID_REQUEST, "1 rule is broken") }
+    }
+
+    /// No key was shown (RFC 6750, section 3.1: then no error is named).
+    pub(super) fn key_missing() -> Self {
+        Self::new(&UNAUTHORIZED, "send the header field Authorization: Bearer, a blank, and a key")
+            .challenging(HeaderValue::from_static(r#"Bearer realm="onex-registry""#))
+    }
+
+    /// A key was shown that is none of ours, or not any more.
+    pub(super) fn key_not_valid() -> Self {
+        Self::new(&UNAUTHORIZED, "the key is not known, or has expired")
+            .challenging(HeaderValue::from_static(r#"Bearer realm="onex-registry", error="invalid_token""#))
+    }
+
+    pub(super) fn authorization_malformed(reason: &str) -> Self {
+        let fault = Fault { place: Place::Header("Authorization"), detail: reason.to_owned() };
+        Self { errors: vec![fault], ..Self::new(&INVALID_REQUEST, "1 rule is broken") }
+            .challenging(HeaderValue::from_static(r#"Bearer realm="onex-registry", error="invalid_request""#))
+    }
+
+    /// The key has a lower role than the call needs; `None`: no role is enough.
+    pub(super) fn role_missing(role: Option<Role>) -> Self {
+        let (detail, scope) = match role {
+            Some(role) => (
+                format!("the key does not have the role {}", role.as_str()),
+                format!(r#", scope="{}""#, role.as_str()),
+            ),
+            None => ("no key may do this".to_owned(), String::new()),
+        };
+        Self::new(&FORBIDDEN, detail).insufficient(&scope)
+    }
+
+    /// The key covers other nodes.
+    pub(super) fn not_covered() -> Self {
+        Self::new(
+            &FORBIDDEN,
+            "the node_ids of the key do not cover this node, and it does not have the role admin",
+        )
+        .insufficient("")
+    }
+
+    /// The same for some of many nodes.
+    pub(super) fn some_not_covered(faults: Faults) -> Self {
+        let detail = format!(
+            "nothing was done: the node_ids of the key do not cover {} of these nodes, and it does not have the role admin",
+            faults.count()
+        );
+        Self { errors: faults.into_vec(), ..Self::new(&FORBIDDEN, detail).insufficient("") }
+    }
+
+    fn insufficient(self, scope: &str) -> Self {
+        let challenge = format!(r#"Bearer realm="onex-registry", error="insufficient_scope"{scope}"#);
+        // Made of names of ours: this can't fail.
+        self.challenging(HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static("Bearer")))
+    }
+
+    fn challenging(self, challenge: HeaderValue) -> Self {
+        self.with_header(header::WWW_AUTHENTICATE, challenge)
     }
 
     pub(super) fn node_not_found() -> Self {

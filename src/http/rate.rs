@@ -5,13 +5,17 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::extract::{MatchedPath, Request};
 use tokio::time::Instant;
 
 use super::client::Client;
+use super::problem::Problem;
 use crate::config::RateLimit;
+use crate::keys::Key;
+use crate::metrics::Metrics;
 
 /// So many clients are told apart, some dozens of bytes each: those that have sent something of late. There are parts, so
 /// that requests don't all wait for one lock.
@@ -20,9 +24,38 @@ const MOST_PER_PART: usize = 16 * 1024;
 /// To look for clients that can be forgotten takes a walk over all of a part.
 const LEAST_BETWEEN_WALKS: Duration = Duration::from_millis(100);
 
+/// Counts requests for the clients that send them.
+pub(super) struct Counter {
+    limiter: RateLimiter,
+    metrics: Arc<Metrics>,
+}
+
+impl Counter {
+    pub(super) fn new(limit: RateLimit, metrics: Arc<Metrics>) -> Self {
+        Self { limiter: RateLimiter::new(limit), metrics }
+    }
+
+    /// Counts a request for the key that it shows, or else for where it comes from.
+    ///
+    /// # Errors
+    /// If it is one too many.
+    pub(super) fn count(&self, request: &Request, key: Option<&Key>) -> Result<(), Problem> {
+        let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        // Whoever looks whether the server is alive must not take it for dead.
+        if matches!(route, Some("/livez" | "/readyz")) {
+            return Ok(());
+        }
+        let Some(client) = Client::of(request, key) else { return Ok(()) };
+        self.limiter.count(client).map_err(|wait| {
+            self.metrics.door.rate_limited();
+            Problem::too_many_requests(wait)
+        })
+    }
+}
+
 /// A bucket of tokens for each client, written as an instant (GCRA): up to when what it has sent is paid for at the
 /// steady rate. The further that lies ahead, the emptier is the bucket.
-pub(super) struct RateLimiter {
+struct RateLimiter {
     /// What one request costs.
     cost: Duration,
     /// How far ahead a client may be.
@@ -40,7 +73,7 @@ struct Part {
 }
 
 impl RateLimiter {
-    pub(super) fn new(limit: RateLimit) -> Self {
+    fn new(limit: RateLimit) -> Self {
         Self::with(limit, MOST_PER_PART)
     }
 
@@ -60,7 +93,7 @@ impl RateLimiter {
     ///
     /// # Errors
     /// How long to wait, if it is one too many. It is not counted then: who asks again too early is not punished for it.
-    pub(super) fn count(&self, client: Client) -> Result<(), Duration> {
+    fn count(&self, client: Client) -> Result<(), Duration> {
         let now = Instant::now();
         // A remainder of the number of parts is one of them.
         let index = usize::try_from(self.hasher.hash_one(&client) % PARTS as u64).unwrap_or_default();

@@ -74,6 +74,34 @@ impl BreakerPhase {
 }
 
 label!(
+    /// Why a request was refused for want of a key, or of rights.
+    AuthFailure {
+        /// It shows no key.
+        Missing = "missing",
+        /// It shows something in a way that can't be read.
+        Malformed = "malformed",
+        /// It shows no key of ours.
+        Unknown = "unknown",
+        /// It shows a key that has expired.
+        Expired = "expired",
+        /// The key has not the role.
+        Role = "role",
+        /// The key does not cover the node, or one of the nodes.
+        NotCovered = "not_covered",
+    }
+);
+
+label!(
+    /// What became of a file of API keys that had changed.
+    KeysReload {
+        /// Its keys are in use.
+        Taken = "taken",
+        /// It is wrong: those before it stay in use.
+        Refused = "refused",
+    }
+);
+
+label!(
     /// What became of a registration.
     RegistrationOutcome {
         /// The node was not registered before.
@@ -162,6 +190,8 @@ label!(
         SlowReader = "slow_reader",
         /// What comes next is not known any more.
         Reset = "reset",
+        /// The key of the client is not valid any more.
+        KeyRevoked = "key_revoked",
     }
 );
 

@@ -11,6 +11,7 @@ mod catalog;
 mod database;
 mod door;
 mod family;
+mod keys;
 mod label;
 mod life;
 mod nodes;
@@ -26,9 +27,10 @@ use prometheus::{Gauge, IntGauge, Opts, Registry, TextEncoder};
 pub use self::catalog::Catalog;
 pub use self::database::{Connections, Database};
 pub use self::door::{Door, Open};
+pub use self::keys::Keys;
 pub use self::label::{
-    BreakerPhase, DeregistrationOutcome, HeartbeatSource, HttpMethod, ProbeOutcome, Refusal,
-    RegistrationOutcome, StatusChange, WatchEnd, WriteLane,
+    AuthFailure, BreakerPhase, DeregistrationOutcome, HeartbeatSource, HttpMethod, KeysReload, ProbeOutcome,
+    Refusal, RegistrationOutcome, StatusChange, WatchEnd, WriteLane,
 };
 pub use self::life::{Life, SelfPreservation};
 pub use self::nodes::Nodes;
@@ -46,6 +48,8 @@ pub struct Metrics {
     pub door: Door,
     /// HTTP requests.
     pub requests: Requests,
+    /// API keys, and what was refused for want of one.
+    pub keys: Keys,
     /// Registrations and deregistrations, and the batches that they are written in.
     pub writes: Writes,
     /// Signs of life, and what follows from their absence.
@@ -74,6 +78,7 @@ impl Metrics {
         Ok(Self {
             door: Door::new(&registry)?,
             requests: Requests::new(&registry)?,
+            keys: Keys::new(&registry)?,
             writes: Writes::new(&registry)?,
             life: Life::new(&registry)?,
             probes: Probes::new(&registry)?,
@@ -136,7 +141,11 @@ mod tests {
         }
     }
 
-    const COUNTERS: [&str; 28] = [
+    const COUNTERS: [&str; 32] = [
+        "auth_failures_total{reason=\"missing\"}",
+        "auth_failures_total{reason=\"not_covered\"}",
+        "api_keys_reloads_total{outcome=\"taken\"}",
+        "api_keys_reloads_total{outcome=\"refused\"}",
         "registrations_total{outcome=\"created\"}",
         "registrations_total{outcome=\"renewed\"}",
         "registrations_total{outcome=\"refused\"}",
@@ -228,6 +237,8 @@ mod tests {
     fn a_gauge_has_no_sample_until_it_is_known() {
         let metrics = metrics();
         let gauges = [
+            ("api_keys", 2.0),
+            ("api_keys_outdated", 1.0),
             ("self_preservation", 1.0),
             ("self_preservation_stale", 60.0),
             ("self_preservation_of", 100.0),
@@ -249,6 +260,8 @@ mod tests {
         for (series, _) in gauges {
             assert_eq!(value(&metrics, series), None, "{series}");
         }
+        metrics.keys.in_use(2);
+        metrics.keys.reloaded(KeysReload::Refused);
         metrics.life.set_self_preservation(SelfPreservation { on: true, stale: 60, of: 100 });
         metrics.life.set_leader(false);
         metrics.probes.set_targets(12);

@@ -100,6 +100,12 @@ impl Actor {
         Self("registry".to_owned())
     }
 
+    /// A client that showed a key, by the name of the key: it can't be that of another actor.
+    #[must_use]
+    pub(crate) fn of_key(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// The name as it stands in events.
     #[must_use]
     pub fn as_str(&self) -> &str {

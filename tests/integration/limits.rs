@@ -7,6 +7,7 @@ use reqwest::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::harness::keys::KeyFile;
 use crate::harness::sql::eventually;
 use crate::harness::tls::{Authority, Caller, Served};
 use crate::harness::{Answer, Backend, TestServer};
@@ -178,6 +179,29 @@ async fn who_sends_too_many_requests_is_told_when_to_come_back() {
         assert!(counted.unwrap().parse::<f64>().unwrap() >= f64::from(turned_away), "{counted:?}");
         server.stop().await;
     }
+}
+
+/// Each key has its own count, and what comes without a valid one is counted for its address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_counted_each_for_itself() {
+    let keys = KeyFile::usual();
+    let server = keys.serve(Backend::Sqlite, &["--rate-limit=1", "--rate-burst=5"]).await;
+    let mut turned_away = false;
+    for _ in 0..50 {
+        let answer = server.get_as("writer", "/v1/nodes").await;
+        turned_away |= answer.status == 429;
+    }
+    assert!(turned_away, "50 requests took 45 seconds?");
+    assert_eq!(server.get_as("reader", "/v1/nodes").await.status, 200, "another key");
+    let mut turned_away = false;
+    for n in 0..50 {
+        let answer = server.get_as(&format!("guess {n}"), "/v1/nodes").await;
+        assert!(matches!(answer.status, 401 | 429), "{}", answer.text);
+        turned_away |= answer.status == 429;
+    }
+    assert!(turned_away, "who tries keys is slowed down");
+    assert_eq!(server.get_as("admin", "/v1/nodes").await.status, 200, "from the same address");
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,6 +26,7 @@ mod heartbeats;
 mod histories;
 mod http2;
 mod keeping_up;
+mod keys;
 mod limits;
 mod loading;
 mod long_poll;

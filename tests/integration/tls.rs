@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::{SupportedProtocolVersion, version};
 
+use crate::harness::keys::KeyFile;
 use crate::harness::process::{Process, program, run};
 use crate::harness::server::settings;
 use crate::harness::sql::eventually;
@@ -286,6 +287,31 @@ async fn a_process_reads_its_files_again_at_sighup_and_is_healthy() {
 
     // Connections that are held open and have asked for nothing don't hold up the stop.
     let _idle = TcpStream::connect(address).await.unwrap();
+    process.signal("TERM").await;
+    assert!(process.wait().await.success());
+}
+
+/// Who shows no key, and a certificate: has the rights of the key of its name.
+#[tokio::test]
+async fn a_certificate_has_the_rights_of_the_key_of_its_name() {
+    let (authority, clients, folder) = (Authority::new(), Authority::new(), folder());
+    let [cert, key] = authority.server().write(folder.path());
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, clients.pem()).unwrap();
+    let keys = KeyFile::usual();
+    let mut command = program(folder.path());
+    command.env("ONEX_REGISTRY_LISTEN", "127.0.0.1:0").args([&cert, &key]);
+    command.arg(format!("--tls-client-ca={}", ca.display()));
+    command.arg(format!("--api-keys-file={}", keys.path().display()));
+    let mut process = Process::start(&mut command).await;
+    let address = process.address.parse().unwrap();
+    let (known, unknown) = (clients.client(Some("reader"), &[]), clients.client(Some("nobody"), &[]));
+    for (identity, expected) in [(Some(&known), 200), (Some(&unknown), 401), (None, 401)] {
+        let caller = Caller { identity, ..Caller::trusting(&authority) };
+        let (status, body) = caller.get(address, "/v1/nodes").await.unwrap();
+        assert_eq!(status, expected, "{body}");
+        assert_eq!(caller.get(address, "/livez").await.unwrap().0, 200);
+    }
     process.signal("TERM").await;
     assert!(process.wait().await.success());
 }

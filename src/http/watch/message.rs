@@ -156,6 +156,12 @@ pub(super) fn closing(end: End) -> Bytes {
     format!("event: closing\n{id}retry: {retry}\ndata: {}\n\n", json!({ "reason": reason })).into()
 }
 
+/// The same for a client whose key is not valid any more. It may have another one.
+pub(super) fn closing_for_key() -> Bytes {
+    let reason = json!({"reason": "key_revoked"});
+    format!("event: closing\nretry: {RETRY_MILLIS}\ndata: {reason}\n\n").into()
+}
+
 /// When a client should come again.
 const RETRY_MILLIS: u64 = 1_000;
 /// Over so long a time those come again that are sent away together.

@@ -3,12 +3,15 @@
 mod message;
 mod stream;
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use utoipa::{IntoParams, ToSchema};
 
+use super::context::RequestContext;
 use super::events::{self, EventBody, EventKindName};
 use super::filters::{self, FilterParameters};
 use super::headers::LAST_EVENT_ID;
@@ -73,7 +76,7 @@ pub(super) struct ChangeBody<'a> {
 ///   changes follow without a gap. What was not sent until then is not there.
 /// - `closing`: the server ends the stream. `data` is `{"reason": …}`: `shutdown`, of the server; `slow_reader`, for the
 ///   client reads more slowly than changes come; `reset`, for what comes next is not known any more: begin with
-///   a snapshot. Connect again after the time that `retry` says.
+///   a snapshot; `key_revoked`, for the key is not valid any more, or has other rights. Connect again after the time that `retry` says.
 ///
 /// Each change comes once, in the order of revisions. `id` is the revision of the change, and an `id` without an event says
 /// how far the server has looked: connect again with the last one in `Last-Event-ID`, or as `after`, to go on from there. A
@@ -94,6 +97,7 @@ pub(super) struct ChangeBody<'a> {
 pub(super) async fn watch(
     State(app): State<App>,
     RawQuery(query): RawQuery,
+    Extension(context): Extension<Arc<RequestContext>>,
     peer: Option<Extension<Peer>>,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -106,7 +110,9 @@ pub(super) async fn watch(
         (headers::REGISTRY_REVISION, headers::revision(watcher.position())),
     ];
     let peer = peer.map(|Extension(peer)| peer);
-    let mut response = (fields, stream::body(watcher, peer, &app.messages, &app.metrics)).into_response();
+    let revoked = Box::pin(context.authority().revoked());
+    let body = stream::body(watcher, peer, revoked, &app.messages, &app.metrics);
+    let mut response = (fields, body).into_response();
     headers::note_stale(response.headers_mut(), app.registry.stale(Freshness::default()));
     Ok(response)
 }

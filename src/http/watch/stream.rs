@@ -1,6 +1,7 @@
 //! A watch as the body of an answer. Each message is made when the client can take it, so nothing piles up.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,14 @@ use crate::registry::watching::{End, Notice, Told, Watcher};
 /// After so long without anything, a comment is sent. Proxies take a minute of silence for death, and some less.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Resolves when the client may not watch any more.
+pub(super) type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// All that a watcher is told, until it ends.
 pub(super) fn body(
     watcher: Watcher,
     peer: Option<Peer>,
+    revoked: Revoked,
     messages: &Arc<Messages>,
     metrics: &Arc<Metrics>,
 ) -> Body {
@@ -32,6 +37,7 @@ pub(super) fn body(
         metrics: Arc::clone(metrics),
         watcher,
         peer,
+        revoked,
     };
     Body::from_stream(stream::unfold(feed, |mut feed| async {
         let bytes = feed.next().await?;
@@ -42,6 +48,7 @@ pub(super) fn body(
 struct Feed {
     watcher: Watcher,
     peer: Option<Peer>,
+    revoked: Revoked,
     messages: Arc<Messages>,
     metrics: Arc<Metrics>,
     /// What has been told, and is to be sent next.
@@ -77,6 +84,12 @@ impl Feed {
         let notice = tokio::select! {
             // What is told at the same moment is not lost on a client that half hangs up.
             biased;
+            // Whoever has lost the key is told nothing more, however much there is to tell.
+            () = &mut self.revoked => {
+                self.state = State::Ended;
+                self.metrics.watches.ended(WatchEnd::KeyRevoked);
+                return Some(message::closing_for_key());
+            }
             notice = tokio::time::timeout(KEEP_ALIVE, self.watcher.next()) => notice,
             () = peer::hung_up(self.peer.as_ref()) => return None,
         };

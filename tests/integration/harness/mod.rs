@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod endpoints;
+pub(crate) mod keys;
 pub(crate) mod mortal;
 pub(crate) mod pooler;
 pub(crate) mod process;

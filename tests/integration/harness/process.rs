@@ -71,6 +71,14 @@ impl Process {
         tokio::time::timeout(FOREVER, self.child.wait()).await.expect("it ends").unwrap()
     }
 
+    /// All that the server wrote to its standard output, once it has ended.
+    pub(crate) async fn standard_output(&mut self) -> String {
+        use tokio::io::AsyncReadExt as _;
+        let mut text = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
+        text
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

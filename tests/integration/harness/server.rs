@@ -27,6 +27,8 @@ pub(crate) struct TestServer {
     pub url: String,
     /// The database of a PostgreSQL server that was started with one of its own.
     pub database: Option<TestDatabase>,
+    /// The secret of the key that each request shows.
+    pub key: Option<String>,
     client: reqwest::Client,
     stop: CancellationToken,
     running: Option<JoinHandle<anyhow::Result<()>>>,
@@ -85,6 +87,7 @@ impl TestServer {
         Ok(Self {
             url,
             database: None,
+            key: None,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             stop,
             running: Some(running),
@@ -109,7 +112,11 @@ impl TestServer {
 
     /// A request to a path, which is sent as it is given.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.url))
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {
@@ -265,5 +272,5 @@ pub(crate) fn settings(database_url: &str, arguments: &[&str]) -> Settings {
             arguments.push(format!("{name}={value}"));
         }
     }
-    Arguments::parse_from(arguments).settings.check().expect("the settings of a test are right")
+    Arguments::parse_from(arguments).settings.check_to_serve().expect("the settings of a test are right")
 }
