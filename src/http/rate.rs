@@ -122,9 +122,8 @@ impl RateLimiter {
 
     fn pay(&self, until: &mut Instant, now: Instant) -> Result<(), Duration> {
         let after = (*until).max(now) + self.cost;
-        let ahead = after - now;
-        if ahead > self.burst {
-            return Err(ahead - self.burst);
+        if let Some(too_far) = (after - now).checked_sub(self.burst).filter(|too_far| !too_far.is_zero()) {
+            return Err(too_far);
         }
         *until = after;
         Ok(())

@@ -179,13 +179,13 @@ fn server_config(
     provider: Arc<CryptoProvider>,
 ) -> Result<ServerConfig, Error> {
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13, &TLS12])?;
-    let certifies = verifier.is_some();
+    let asks_clients = verifier.is_some();
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Only(Arc::new(certified))));
-    if certifies {
+    if asks_clients {
         // A session that is resumed is not verified again, and the certificate may have expired since.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
