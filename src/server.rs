@@ -230,7 +230,9 @@ async fn open_store(settings: &Settings) -> anyhow::Result<Opened> {
 fn snapshot(settings: &Settings) -> Option<SnapshotSettings> {
     let path = settings.snapshot.clone()?;
     match &settings.database {
-        DatabaseUrl::Postgres(url) => PostgresStore::place(url).map(|place| SnapshotSettings { path, place }),
+        DatabaseUrl::Postgres(url) => {
+            PostgresStore::place(url.expose()).map(|place| SnapshotSettings { path, place })
+        }
         DatabaseUrl::Sqlite(_) => {
             tracing::warn!("ONEX_REGISTRY_SNAPSHOT is for PostgreSQL, and does nothing with an SQLite file");
             None

@@ -337,9 +337,9 @@ impl RawSettings {
                 read::listen(&self.listen),
                 SocketAddr::from(([127, 0, 0, 1], 0)),
             ),
-            tls: self.door.tls(&mut wrong),
-            connections: self.door.connections(&mut wrong),
-            rate_limit: self.door.rate_limit(&mut wrong),
+            tls: self.door.tls(wrong),
+            connections: self.door.connections(wrong),
+            rate_limit: self.door.rate_limit(wrong),
             api_keys_file: read::api_keys_file(&self.api_keys_file),
             insecure_no_auth: wrong.or(
                 "ONEX_REGISTRY_INSECURE_NO_AUTH",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, header};
 use tokio::net::TcpStream;
 
+use super::auth::Authority;
 use super::context::RequestContext;
 use super::problem::{MEDIA_TYPE, Problem};
 
@@ -39,7 +40,7 @@ async fn drain(stream: &TcpStream) {
 }
 
 fn answer(problem: Problem) -> Vec<u8> {
-    let context = RequestContext::of(&HeaderMap::new());
+    let context = RequestContext::of(&HeaderMap::new(), Authority::new(None));
     let status = problem.status();
     let retry_after = problem.header(&header::RETRY_AFTER).map(|value| format!("retry-after: {value}\r\n"));
     // Strings and numbers: this can't fail.
