@@ -230,6 +230,12 @@ impl Catalog {
         }
     }
 
+    /// Lets go of the changes that it lets go of when so much time has passed.
+    #[cfg(test)]
+    pub(crate) fn trim_as_after(&self, time: std::time::Duration) {
+        self.change(&mut self.write(), |applying| applying.fleet.changes.trim(Instant::now() + time));
+    }
+
     /// Makes the next fleet and shows it. Returns whether there is one.
     fn change(&self, writer: &mut Writer, change: impl FnOnce(Applying<'_>)) -> bool {
         let Some(fleet) = self.fleet() else { return false };

@@ -90,6 +90,7 @@ async fn a_snapshot_that_takes_for_ever_keeps_no_old_fleet_alive() {
     for round in 1..3 {
         register(&registry, round).await;
     }
+    registry.catalog.trim_as_after(Duration::from_mins(1));
     assert!(matches!(slow.next().await, Notice::End(End::SlowReader)));
     assert!(!slow.is_in_snapshot(), "the fleet is let go of, whatever its client does");
     while let Notice::Snapshot(_) = quick.next().await {}
