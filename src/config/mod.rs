@@ -22,7 +22,8 @@ use crate::secret::Secret;
 /// The settings as they were given. Text: what is wrong with them is said of all at once, by [`RawSettings::check`].
 #[derive(Debug, Clone, Default, Args)]
 pub struct RawSettings {
-    /// Database: `sqlite://FILE` (made if missing) or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`
+    /// Database: `sqlite://FILE` (made if missing) or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; several `HOST:PORT`
+    /// are separated by commas
     #[arg(
         long,
         env = "DATABASE_URL",

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::secret::Secret;
+use crate::store::postgres::PostgresStore;
 
 /// The URL of a database. Its `Debug` and `Display` show where it is, never who we are there.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,15 +18,9 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(url) => f.write_str(url),
-            Self::Postgres(url) => match url::Url::parse(url.expose()) {
-                Ok(url) => {
-                    write!(f, "postgres://{}", url.host_str().unwrap_or("(local socket)"))?;
-                    if let Some(port) = url.port() {
-                        write!(f, ":{port}")?;
-                    }
-                    f.write_str(url.path())
-                }
-                Err(_) => f.write_str("postgres://(redacted)"),
+            Self::Postgres(url) => match PostgresStore::place(url.expose()) {
+                Some(place) => write!(f, "postgres://{place}"),
+                None => f.write_str("postgres://(redacted)"),
             },
         }
     }

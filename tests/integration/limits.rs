@@ -195,7 +195,7 @@ async fn keys_are_counted_each_for_itself() {
     assert_eq!(server.get_as("reader", "/v1/nodes").await.status, 200, "another key");
     let mut turned_away = false;
     for n in 0..50 {
-        let answer = server.get_as(&format!("guess {n}"), "/v1/nodes").await;
+        let answer = server.get_as(&format!("guess{n}"), "/v1/nodes").await;
         assert!(matches!(answer.status, 401 | 429), "{}", answer.text);
         turned_away |= answer.status == 429;
     }

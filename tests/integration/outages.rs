@@ -1,6 +1,7 @@
 //! What happens while the database is away, and when it is back.
 
 mod down;
+mod failover;
 mod log;
 mod silent;
 mod start;

@@ -8,6 +8,7 @@ mod decode;
 mod events;
 mod follow;
 mod health;
+mod hosts;
 mod pool;
 mod preflight;
 mod read;
@@ -29,6 +30,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Semaphore;
 
+use self::hosts::{Hosts, Seeker};
 use self::pool::Pool;
 use self::sessions::Sessions;
 use self::tag::Tag;
@@ -72,6 +74,10 @@ pub struct PostgresStore {
     sessions: Sessions,
     /// Tells other replicas of what batches have recorded.
     notifier: Arc<follow::Notifier>,
+    /// The servers that there are, one of which is in use.
+    hosts: Hosts,
+    /// Sees to it that it is the one that takes writes.
+    seeker: Arc<Seeker>,
 }
 
 impl PostgresStore {
@@ -93,7 +99,14 @@ impl PostgresStore {
     pub async fn reach(&self, at_most: Duration) -> Result<(), sqlx::Error> {
         // One connection by hand: a pool tries again until its time is up, and then says no more than that.
         let options = self.pool.connect_options();
-        let reaching = async { options.connect().await?.close().await };
+        let reaching = async {
+            if self.hosts.are_several() {
+                let host = self.hosts.find().await?;
+                hosts::use_host(&self.pool, host, &self.sessions.moved);
+                return Ok(());
+            }
+            options.connect().await?.close().await
+        };
         tokio::time::timeout(at_most, reaching).await.map_err(|_| sqlx::Error::PoolTimedOut)?
     }
 
@@ -102,15 +115,18 @@ impl PostgresStore {
     /// # Errors
     /// If the URL is not one of PostgreSQL.
     pub fn new(url: &str, max_connections: u32, ttl: Ttl) -> Result<Self, sqlx::Error> {
-        let options = options(url)?;
+        let hosts = Hosts::of(url, options)?;
+        // The first one, until it is known which takes writes.
+        let first = hosts.first().cloned().ok_or(sqlx::Error::PoolClosed)?;
         let sessions = Sessions::default();
         let pool = sessions
             .pool()
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_lazy_with(options);
+            .connect_lazy_with(first);
         let pool = Pool::new(pool, sessions.clone());
         let notifier = Arc::new(follow::Notifier::start(pool.clone(), sessions.clone()));
+        let seeker = Arc::new(Seeker::start(hosts.clone(), pool.clone(), sessions.moved.clone()));
         Ok(Self {
             pool,
             turns: share(max_connections, WAITING_WRITES_PERCENT),
@@ -119,25 +135,25 @@ impl PostgresStore {
             tag: Arc::new(Tag::new()),
             sessions,
             notifier,
+            hosts,
+            seeker,
         })
     }
 
     /// Which database a URL means, without who we are there: where the server is, and what the database is called.
     #[must_use]
     pub fn place(url: &str) -> Option<String> {
-        let options = options(url).ok()?;
-        let database = options.get_database().unwrap_or(options.get_username());
-        let place = match options.get_socket() {
-            Some(socket) => format!("{}:{}/{database}", socket.display(), options.get_port()),
-            None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
-        };
-        Some(place)
+        let hosts = Hosts::of(url, options).ok()?;
+        let first = hosts.first()?;
+        let database = first.get_database().unwrap_or(first.get_username());
+        let places: Vec<String> = hosts.iter().map(hosts::place).collect();
+        Some(format!("{}/{database}", places.join(",")))
     }
 
     /// Whether a text is the URL of a PostgreSQL database. Nothing is connected to.
     #[must_use]
     pub fn is_url(text: &str) -> bool {
-        options(text).is_ok()
+        Hosts::of(text, options).is_ok()
     }
 
     /// Checks that the database has all that serving needs, and that we have the rights. An owner's are not needed.
@@ -326,6 +342,7 @@ impl Store for PostgresStore {
     }
 
     async fn close(&self) {
+        self.seeker.close().await;
         self.notifier.close().await;
         self.pool.close().await;
     }

@@ -71,7 +71,7 @@ impl Pool {
 
     pub(super) async fn acquire(&self) -> Result<Lent, sqlx::Error> {
         let ours = self.sessions.known_to_be_ours();
-        let _waiting = match self.hand.take(ours) {
+        let _waiting = match self.hand.take(ours, &self.sessions) {
             Ok(AtHand { connection, lent, .. }) => return Ok(self.lend(connection, lent)),
             Err(waiting) => waiting,
         };
@@ -94,6 +94,11 @@ impl Pool {
 
     pub(super) fn connect_options(&self) -> Arc<PgConnectOptions> {
         self.inner.connect_options()
+    }
+
+    /// Where connections are made to from now on.
+    pub(super) fn set_connect_options(&self, options: PgConnectOptions) {
+        self.inner.set_connect_options(options);
     }
 
     pub(super) fn connections(&self) -> Connections {
@@ -120,10 +125,11 @@ impl Pool {
 impl Hand {
     /// The connection that was used last, if that was a moment ago. Else all go back, and the caller waits at sqlx's
     /// pool.
-    fn take(self: &Arc<Self>, ours: bool) -> Result<AtHand, Waiting> {
+    fn take(self: &Arc<Self>, ours: bool, sessions: &Sessions) -> Result<AtHand, Waiting> {
         let mut held = self.lock();
         if let Some(kept) = held.connections.pop() {
-            if kept.lent.ours == ours && kept.used.elapsed() < FRESH {
+            let is_fit = kept.lent.ours == ours && sessions.moved.leaves(kept.lent.at.elapsed());
+            if is_fit && kept.used.elapsed() < FRESH {
                 return Ok(kept);
             }
             held.connections.push(kept);

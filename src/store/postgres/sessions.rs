@@ -13,6 +13,8 @@ use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{Connection as _, Postgres, pool::PoolOptions};
 
+use super::hosts::Moved;
+
 /// What else each transaction of the writer begins with, see [`super::begin`].
 const SETTINGS: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; \
     SET statement_timeout = '10s'";
@@ -24,22 +26,26 @@ pub(super) const FRESH: Duration = Duration::from_millis(50);
 /// time to make another.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Since when it is known that sessions are ours. Set once, by whoever has found out.
+/// Which connections are fit for use.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sessions(Arc<OnceLock<Instant>>);
+pub(super) struct Sessions {
+    /// Since when it is known that sessions are ours. Set once, by whoever has found out.
+    ours: Arc<OnceLock<Instant>>,
+    pub(super) moved: Moved,
+}
 
 impl Sessions {
     /// From now on a batch of the writer is one named statement, and a transaction of its own.
     pub(super) fn are_ours(&self) {
-        self.0.get_or_init(Instant::now);
+        self.ours.get_or_init(Instant::now);
     }
 
     pub(super) fn known_to_be_ours(&self) -> bool {
-        self.0.get().is_some()
+        self.ours.get().is_some()
     }
 
     /// A pool whose connections have our settings as soon as that is known. Those that are older are closed, one by one
-    /// as they are asked for.
+    /// as they are asked for, and so are those to a server that is not the one in use.
     pub(super) fn pool(&self) -> PoolOptions<Postgres> {
         let (connecting, acquiring) = (self.clone(), self.clone());
         PgPoolOptions::new()
@@ -61,11 +67,12 @@ impl Sessions {
         connection: &'c mut PgConnection,
         metadata: &PoolConnectionMetadata,
     ) -> BoxFuture<'c, Result<bool, sqlx::Error>> {
-        let without_settings = self.0.get().is_some_and(|since| metadata.age >= since.elapsed());
+        let without_settings = self.ours.get().is_some_and(|since| metadata.age >= since.elapsed());
+        let is_old = without_settings || !self.moved.leaves(metadata.age);
         let is_fresh = metadata.idle_for < FRESH;
         Box::pin(async move {
-            if without_settings || is_fresh {
-                return Ok(!without_settings);
+            if is_old || is_fresh {
+                return Ok(!is_old);
             }
             let answered = tokio::time::timeout(ANSWER_TIMEOUT, connection.ping()).await;
             let answered = answered.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));

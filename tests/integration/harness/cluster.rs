@@ -73,6 +73,23 @@ pub(super) fn make(folder: &Path) -> Option<Owner> {
     owner
 }
 
+/// Makes a folder that has what the cluster at a port has, to be launched as its standby.
+pub(super) fn copy(port: u16, folder: &Path) -> Option<Owner> {
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::create_dir(folder).expect("the temporary folder is writable");
+    let owner = owner(folder);
+    if let Some((uid, gid)) = owner {
+        chown(folder, Some(uid), Some(gid)).expect("root may give a folder away");
+    }
+    let mut backup = program("pg_basebackup", folder, owner);
+    backup.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port.to_string()]);
+    backup.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
+    backup.arg("-D").arg(folder.join("data"));
+    let output = backup.output().expect("pg_basebackup can be run");
+    assert!(output.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&output.stderr));
+    owner
+}
+
 /// A port that is free now; whoever takes it before PostgreSQL does makes the start fail, loudly.
 pub(super) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port()

@@ -31,11 +31,23 @@ impl MortalCluster {
 
     /// It is made, and has never lived.
     pub(crate) fn prepare() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = cluster::folder(&format!("onex-registry-mortal-{number}"));
+        let folder = new_folder();
         let owner = cluster::make(&folder);
         Self { folder, owner, port: cluster::free_port(), postgres: None, watchdogs: Vec::new() }
+    }
+
+    /// A standby of this one, which lives.
+    pub(crate) fn standby(&self) -> Self {
+        let folder = new_folder();
+        let owner = cluster::copy(self.port, &folder);
+        let mut standby =
+            Self { folder, owner, port: cluster::free_port(), postgres: None, watchdogs: Vec::new() };
+        standby.come_back();
+        standby
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// The URL of its database.
@@ -105,6 +117,12 @@ impl Drop for MortalCluster {
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+fn new_folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    cluster::folder(&format!("onex-registry-mortal-{number}"))
 }
 
 /// Some may have ended by themselves.
