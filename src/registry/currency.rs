@@ -1,6 +1,6 @@
 //! How current the catalog is: when this replica last knew that it has all that the table has.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,19 +18,22 @@ pub(super) struct Currency {
     began: Instant,
     /// In microseconds since then.
     known: AtomicI64,
+    /// Whether this process has found it out itself.
+    is_confirmed: AtomicBool,
 }
 
 impl Currency {
     pub(super) fn new() -> Self {
-        Self { began: Instant::now(), known: AtomicI64::new(NEVER) }
+        Self { began: Instant::now(), known: AtomicI64::new(NEVER), is_confirmed: AtomicBool::new(false) }
     }
 
     /// All that was there at an instant is known.
     pub(super) fn note(&self, at: Instant) {
         self.known.fetch_max(micros(at.saturating_duration_since(self.began)), Ordering::AcqRel);
+        self.is_confirmed.store(true, Ordering::Release);
     }
 
-    /// What was there so long ago is known.
+    /// What was there so long ago is known, as an earlier process has left it.
     pub(super) fn note_age(&self, age: Duration) {
         let now = micros(self.began.elapsed());
         self.known.fetch_max(now.saturating_sub(micros(age)), Ordering::AcqRel);
@@ -43,9 +46,9 @@ impl Currency {
         (known != NEVER).then(|| Duration::from_micros(u64::try_from(age).unwrap_or_default()))
     }
 
-    /// The same, if it is long enough for others to be told.
+    /// The same, if it is long enough for others to be told. What an earlier process has left is never fresh.
     pub(super) fn stale(&self) -> Option<Duration> {
-        self.age().filter(|age| *age >= FRESH)
+        self.age().filter(|age| *age >= FRESH || !self.is_confirmed.load(Ordering::Acquire))
     }
 }
 
@@ -60,7 +63,10 @@ mod tests {
     #[test]
     fn what_is_known_last_counts() {
         let currency = Currency::new();
-        assert_eq!(currency.age(), None);
+        assert_eq!((currency.age(), currency.stale()), (None, None));
+        currency.note_age(Duration::ZERO);
+        assert!(currency.stale().is_some(), "nobody here has found it out");
+        let currency = Currency::new();
         currency.note_age(Duration::from_hours(1));
         assert!(currency.stale().is_some_and(|age| age >= Duration::from_hours(1)));
         currency.note(Instant::now());
