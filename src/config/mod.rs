@@ -342,11 +342,7 @@ impl RawSettings {
             connections: self.door.connections(wrong),
             rate_limit: self.door.rate_limit(wrong),
             api_keys_file: read::api_keys_file(&self.api_keys_file),
-            insecure_no_auth: wrong.or(
-                "ONEX_REGISTRY_INSECURE_NO_AUTH",
-                read::on_or_off(&self.insecure_no_auth),
-                false,
-            ),
+            insecure_no_auth: self.insecure_no_auth(wrong),
             public: wrong.or("ONEX_REGISTRY_PUBLIC", read::public(&self.public), Public::default()),
             ttl: wrong.duration("ONEX_REGISTRY_TTL", &self.ttl, Duration::from_secs(1), day),
             expire_after: match self.expire_after.as_str() {
@@ -427,6 +423,10 @@ impl RawSettings {
             ),
             log: wrong.or("RUST_LOG", read::log_filter(&self.log), String::new()),
         }
+    }
+
+    fn insecure_no_auth(&self, wrong: &mut Wrong) -> bool {
+        wrong.or("ONEX_REGISTRY_INSECURE_NO_AUTH", read::on_or_off(&self.insecure_no_auth), false)
     }
 
     fn probing(&self, wrong: &mut Wrong) -> Option<ProbeSettings> {

@@ -96,7 +96,7 @@ async fn a_head_that_comes_byte_by_byte_is_given_up() {
         while !answer.ends_with(b"fine") {
             assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0);
         }
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         let begun = tokio::time::Instant::now();
         for byte in b"GET / HTTP/1.1\r\nX: ".iter().chain(std::iter::repeat(&b'x')) {
             if client.write_all(&[*byte]).await.is_err() || client.flush().await.is_err() {

@@ -65,10 +65,9 @@ impl Hosts {
         while let Some((host, answer)) = asked.next().await {
             match answer {
                 Ok(true) => return Ok(host),
-                Ok(false) => {}
                 // That we may not be there is for somebody to mend, that it is away is not.
                 Err(error) if why.is_none() || error.as_database_error().is_some() => why = Some(error),
-                Err(_) => {}
+                Ok(false) | Err(_) => {}
             }
         }
         Err(why.unwrap_or_else(|| sqlx::Error::Protocol("no server takes writes".to_owned())))

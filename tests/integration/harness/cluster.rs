@@ -117,7 +117,9 @@ pub(super) fn launch(folder: &Path, owner: Option<Owner>, port: u16, settings: &
 
 /// A program of PostgreSQL's, run by who may.
 fn program(name: &str, folder: &Path, owner: Option<Owner>) -> Command {
-    let mut command = Command::new(programs().join(name));
+    // Beside the server's programs, or somewhere else on the PATH: this one may be a client's.
+    let path = programs().join(name);
+    let mut command = Command::new(if path.exists() { path } else { name.into() });
     if let Some((uid, gid)) = owner {
         command.uid(uid).gid(gid);
     }
