@@ -13,6 +13,7 @@ pub struct Catalog {
     loads: IntCounter,
     mended: IntCounter,
     stale: Seconds,
+    changes: Number,
 }
 
 impl Catalog {
@@ -37,6 +38,11 @@ impl Catalog {
                 "catalog_stale_seconds",
                 "Time since this server last knew that it had all that the table has.",
             )?,
+            changes: Number::new(
+                registry,
+                "catalog_changes",
+                "Changes that are kept in memory, for watches and long polls: who has not read what is let go is behind.",
+            )?,
         })
     }
 
@@ -59,6 +65,11 @@ impl Catalog {
     /// So long it has not been known what the table has.
     pub fn set_stale(&self, time: Duration) {
         self.stale.set(time);
+    }
+
+    /// So many changes are kept.
+    pub fn set_changes(&self, kept: usize) {
+        self.changes.set(i64::try_from(kept).unwrap_or(i64::MAX));
     }
 
     /// So many nodes were found to differ.

@@ -37,11 +37,13 @@ impl Registry {
         if let Some(age) = self.currency.age() {
             self.metrics.catalog.set_stale(age);
         }
+        let fleet = self.catalog.fleet();
+        self.metrics.catalog.set_changes(fleet.as_ref().map_or(0, |fleet| fleet.kept_changes()));
         if !self.last_count.is_due() {
             return;
         }
         let count = async {
-            match self.catalog.fleet() {
+            match fleet {
                 Some(fleet) => self.counted(fleet).await,
                 None => self.store.summary().await,
             }

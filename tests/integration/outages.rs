@@ -50,6 +50,11 @@ async fn until_back(server: &TestServer, id: &str) {
 }
 
 impl Answer {
+    /// For how long it has not been known what the table has.
+    fn stale_seconds(&self) -> Option<u64> {
+        self.header(STALE).map(|seconds| seconds.parse().unwrap())
+    }
+
     /// It says that the database is away, and when to come again.
     fn problem_of_an_outage(&self) {
         assert_eq!(self.status, 503, "{}", self.text);

@@ -22,18 +22,18 @@ async fn reads_that_hang_leave_connections_to_those_who_report() {
     let reads: Vec<_> =
         (0..30).map(|read| tokio::spawn(Answer::of(server.request(Method::GET, paths[read % 2])))).collect();
     // Those that have no turn are told so, and don't wait for those that hang.
-    let mut refused = 0;
-    while refused < 20 {
+    sql::eventually("those have been told", async || {
         // Without a connection it would be silent for as long as the others hang: ten seconds. Three count as an outage,
         // and a machine that is busy may take some more.
         let silence =
             "SELECT EXTRACT(EPOCH FROM clock_timestamp() - served_until)::float8 FROM onex_registry_state";
         let silence: f64 = value(&mut observer, silence).await;
         assert!(silence < 5.0, "{silence} s");
-        refused = reads.iter().filter(|read| read.is_finished()).count();
+        let refused = reads.iter().filter(|read| read.is_finished()).count();
         assert!(begun.elapsed() < Duration::from_secs(9), "{refused} were answered");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        refused >= 20
+    })
+    .await;
     sql::run(&mut owner, "COMMIT").await;
     let (mut answered, mut crowded) = (0, 0);
     for read in reads {

@@ -89,6 +89,10 @@ impl Changes {
         })
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
     fn kept(&self, revision: Revision) -> Option<&Event> {
         let place = self.kept.binary_search_by(|kept| kept.change.event.revision.cmp(&revision)).ok()?;
         Some(&self.kept.get(place)?.change.event)

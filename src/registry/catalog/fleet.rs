@@ -189,6 +189,11 @@ impl Fleet {
         self.changes.since(after, at_most)
     }
 
+    /// How many changes are kept.
+    pub fn kept_changes(&self) -> usize {
+        self.changes.len()
+    }
+
     pub(super) fn lists(&self) -> &Lists {
         &self.lists
     }

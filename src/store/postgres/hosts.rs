@@ -96,8 +96,12 @@ impl Moved {
 
     /// Whether a connection of that age leads to the server in use.
     pub(super) fn leaves(&self, age: Duration) -> bool {
+        self.leaves_at(Instant::now(), age)
+    }
+
+    fn leaves_at(&self, now: Instant, age: Duration) -> bool {
         let moved = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        moved.is_none_or(|moved| age < moved.elapsed())
+        moved.is_none_or(|moved| age < now.saturating_duration_since(moved))
     }
 }
 
@@ -226,8 +230,8 @@ mod tests {
         let moved = Moved::default();
         assert!(moved.leaves(Duration::from_hours(1)));
         moved.now();
-        assert!(!moved.leaves(Duration::from_secs(1)));
-        std::thread::sleep(Duration::from_millis(5));
-        assert!(moved.leaves(Duration::from_millis(1)));
+        let (just, second) = (Instant::now(), Duration::from_secs(1));
+        assert!(!moved.leaves_at(just, second));
+        assert!(moved.leaves_at(just + second + second, second));
     }
 }

@@ -91,7 +91,6 @@ async fn register_until(
                 return acknowledged;
             }
             refused.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         }
         assert_eq!(answer.status, 200, "{}", answer.text);

@@ -1,7 +1,5 @@
 //! What the database tells of, and that it is missed when it doesn't.
 
-use std::time::Duration;
-
 use sqlx::PgConnection;
 
 use crate::following::hinted::NOTIFY_ANYWAY;
@@ -26,13 +24,21 @@ async fn who_is_told_of_plain_sql_does_not_listen_anew() {
     let mut owner = database.connect().await;
     sql::run(&mut owner, NOTIFY_ANYWAY).await;
     eventually("it listens", async || listener(&mut owner).await.is_some()).await;
-    // Longer than it takes to find out that something was not told of.
-    for round in 0..10 {
+    // One that is told nothing shows how long it takes to find that out.
+    let untold = Proxy::to(&database).await;
+    let other = TestServer::start_on(untold.url(), &[]).await;
+    eventually("it listens", async || untold.listening() == 1).await;
+    untold.silence_listening();
+    let mut round = 0;
+    eventually("the other one listens anew", async || {
         sql::upsert(&mut owner, &format!("n{round}"), "effect", "{}").await.unwrap();
-        eventually("it is known", async || server.ids("").await.len() == round + 1).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
+        round += 1;
+        eventually("it is known", async || server.ids("").await.len() == round).await;
+        untold.listening() == 2
+    })
+    .await;
     assert_eq!(proxy.listening(), 1);
+    other.stop().await;
     server.stop().await;
 }
 

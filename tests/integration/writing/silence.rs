@@ -87,9 +87,12 @@ async fn a_connection_that_died_while_nobody_needed_it_costs_no_call() {
         connections.idle > 0 && connections.in_use == 0
     };
     sql::eventually("it is idle", is_idle).await;
-    proxy.silence();
     // So long that it is asked whether it is still there.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut observer = database.connect().await;
+    let idle = "SELECT bool_and(state = 'idle' AND clock_timestamp() - state_change > '100 ms')
+                  FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sql::eventually("it has been idle for a while", async || sql::value(&mut observer, idle).await).await;
+    proxy.silence();
     let written = store.register(&[register("a", &json!({"new": 1}))], IfHeld::Wait).await;
     assert!(written.results[0].is_ok(), "{:?}", written.results);
 }
