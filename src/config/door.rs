@@ -160,21 +160,8 @@ const MOST_REQUESTS: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::config::{BadSettings, RawSettings, Settings};
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        settings: RawSettings,
-    }
-
-    fn check(arguments: &[&str]) -> Result<Settings, Vec<String>> {
-        let cli = Cli::parse_from(std::iter::once("test").chain(arguments.iter().copied()));
-        cli.settings.check().map_err(|BadSettings(wrong)| wrong)
-    }
+    use crate::config::tests::check;
 
     /// The variables that are wrong.
     fn wrong(arguments: &[&str]) -> Vec<String> {
