@@ -190,6 +190,7 @@ impl Fleet {
     }
 
     /// How many changes are kept.
+    #[must_use]
     pub fn kept_changes(&self) -> usize {
         self.changes.len()
     }
