@@ -20,6 +20,7 @@ mod events;
 mod everywhere;
 mod following;
 mod freshness;
+mod full_disk;
 mod group_commit;
 mod health;
 mod heartbeats;
