@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
 
 use time::OffsetDateTime;
@@ -103,15 +105,21 @@ fn run() -> anyhow::Result<()> {
     };
     let settings = settings.context("the settings are wrong")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         match cli.command {
             None | Some(Command::Serve) => serve(settings).await,
             Some(Command::Migrate { .. }) => apply_migrations(settings).await,
             Some(Command::Healthcheck) => healthcheck::check(&settings).await,
             Some(Command::Openapi | Command::Key { .. }) => Ok(()),
         }
-    })
+    });
+    // A thread that waits for a file system that doesn't answer holds up nobody.
+    runtime.shutdown_timeout(LAST_WORK);
+    outcome
 }
+
+/// What blocking work may take when all else has ended.
+const LAST_WORK: Duration = Duration::from_secs(2);
 
 fn load_dotenv() -> anyhow::Result<()> {
     match dotenvy::from_path(".env") {

@@ -64,7 +64,8 @@ where
 }
 
 /// A connector to the server on this machine, which is trusted without looking: its name is another than that it is
-/// reached by, and nothing is told to it. It shows the server's own certificate, in case that the server wants one.
+/// reached by, and nothing is told to it. Where the server requires a certificate, it shows the server's own. Where one is
+/// optional, none is better: one that the authorities don't vouch for is refused.
 fn connector(files: &TlsSettings) -> anyhow::Result<TlsConnector> {
     let provider = Arc::new(ring::default_provider());
     let anybody = Anybody(provider.signature_verification_algorithms);
@@ -73,7 +74,7 @@ fn connector(files: &TlsSettings) -> anyhow::Result<TlsConnector> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(anybody));
     let config = match &files.client_auth {
-        Some(_) => {
+        Some(auth) if auth.required => {
             let chain = CertificateDer::pem_file_iter(&files.certificate)
                 .and_then(Iterator::collect::<Result<Vec<_>, _>>)
                 .context("ONEX_REGISTRY_TLS_CERT can't be read")?;
@@ -81,7 +82,7 @@ fn connector(files: &TlsSettings) -> anyhow::Result<TlsConnector> {
                 PrivateKeyDer::from_pem_file(&files.key).context("ONEX_REGISTRY_TLS_KEY can't be read")?;
             builder.with_client_auth_cert(chain, key)?
         }
-        None => builder.with_no_client_auth(),
+        _ => builder.with_no_client_auth(),
     };
     Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -15,6 +15,7 @@
 
 pub mod cli;
 pub mod config;
+mod going;
 pub mod healthcheck;
 pub mod http;
 pub mod keys;
@@ -23,5 +24,6 @@ pub mod node;
 pub mod registry;
 pub mod secret;
 pub mod server;
+mod small_file;
 pub mod store;
 pub mod telemetry;

@@ -137,7 +137,8 @@ impl Server {
         };
         let closed = tokio::time::timeout_at(deadline, closing).await.is_ok();
         if let Some(reloading) = self.reloading {
-            reloading.stop().await;
+            // It may be in the middle of reading a file.
+            let _ = tokio::time::timeout_at(deadline, reloading.stop()).await;
         }
         anyhow::ensure!(
             in_time && closed,
@@ -257,13 +258,16 @@ async fn restored(snapshot: Option<SnapshotSettings>, ttl: Duration) -> Option<R
     None
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
+/// Resolves at the first SIGTERM or SIGINT. From now on, SIGHUP doesn't end the process: what is to be read again then sees
+/// to it itself, and where nothing is, whoever sends it means no stop.
 ///
 /// # Errors
 /// If the signals can't be handled.
 pub fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // That it was asked for once is enough.
+    drop(signal(SignalKind::hangup())?);
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -129,6 +129,11 @@ impl Stage {
         Ok(())
     }
 
+    /// Runs statements in a database.
+    pub(crate) async fn run_in(&self, database: &Database, sql: &str) -> anyhow::Result<()> {
+        execute(&database.url, sql).await
+    }
+
     fn has(&self, template: &str) -> bool {
         self.templates.borrow().iter().any(|name| name == template)
     }
@@ -153,13 +158,17 @@ impl Stage {
     }
 
     async fn execute(&self, database: &str, sql: &str) -> anyhow::Result<()> {
-        let mut connection = PgConnection::connect(&self.url(database)).await?;
-        let statement = AssertSqlSafe(sql.to_owned());
-        sqlx::raw_sql(statement).execute(&mut connection).await.with_context(|| sql.to_owned())?;
-        Ok(connection.close().await?)
+        execute(&self.url(database), sql).await
     }
 
     fn url(&self, database: &str) -> String {
         format!("{}/{database}", self.cluster.url)
     }
+}
+
+async fn execute(url: &str, sql: &str) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    let statement = AssertSqlSafe(sql.to_owned());
+    sqlx::raw_sql(statement).execute(&mut connection).await.with_context(|| sql.to_owned())?;
+    Ok(connection.close().await?)
 }

@@ -165,3 +165,8 @@ pub(crate) fn time(time: Duration) -> String {
 fn count(rate: f64) -> String {
     if rate < 10_000.0 { format!("{rate:.0}") } else { format!("{:.1}k", rate / 1e3) }
 }
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+pub(crate) fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}

@@ -137,12 +137,14 @@ pub(super) async fn register(
     Ok(Json(RegistrationResultsBody { results }).into_response())
 }
 
-/// Why nothing of a batch was written, if that is for a reason that has nothing to do with what is in it: then it is the
-/// request that failed, and is to be sent again. There may be items that break a rule besides; they are told the next
+/// Why nothing of a batch is known to be written, if that is for a reason that has nothing to do with what is in it: then
+/// it is the request that failed, and is to be sent again. There may be items that break a rule besides; they are told the next
 /// time.
 fn refused_as_a_whole(outcomes: &[Result<Registered, RegistryError>]) -> Option<&RegistryError> {
-    let is_for_now =
-        |outcome: &Result<_, _>| matches!(outcome, Err(RegistryError::Busy | RegistryError::Unavailable(_)));
+    let is_for_now = |outcome: &Result<_, _>| {
+        use RegistryError::{Away, Busy, Silent, Unavailable};
+        matches!(outcome, Err(Away | Busy | Silent | Unavailable(_)))
+    };
     let first = outcomes.first()?.as_ref().err()?;
     outcomes.iter().all(is_for_now).then_some(first)
 }

@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -26,6 +30,7 @@ use super::problem::Problem;
 use super::tls::Acceptors;
 use super::transport::Transport;
 use super::turned_away;
+use super::watch::EVENT_STREAM;
 use crate::metrics::Metrics;
 
 /// How long a connection may be idle, a new one too. One that is held and not used costs an open file.
@@ -75,21 +80,23 @@ async fn encrypted(transport: Transport, address: IpAddr, acceptors: &Acceptors,
     let handshake = async {
         match transport.first_byte().await? {
             Some(byte) if byte == HANDSHAKE_RECORD || !byte.is_ascii_uppercase() => {
-                acceptors.current().accept(transport).await.map(Some)
+                acceptors.current().accept(transport).await.map(Greeted::Agreed)
             }
             // Most likely HTTP without TLS. To be told helps more than to be hung up on.
             Some(_) => {
                 turned_away::tell(&transport.socket(), Problem::tls_expected()).await;
-                Ok(None)
+                Ok(Greeted::WithoutTls)
             }
-            None => Ok(None),
+            None => Ok(Greeted::SaidNothing),
         }
     };
     let stream = match in_time(HANDSHAKE_TIMEOUT, handshake, shared).await {
-        Some(Ok(Some(stream))) => stream,
+        Some(Ok(Greeted::Agreed(stream))) => stream,
+        // Load balancers look whether somebody listens.
+        Some(Ok(Greeted::SaidNothing)) => return,
         failed => {
             if let Some(Err(error)) = failed {
-                tracing::debug!(%error, "TLS was not agreed upon");
+                tracing::info!(client = %address, %error, "TLS was not agreed upon");
             }
             if !shared.stopping.is_cancelled() {
                 shared.metrics.door.handshake_failed();
@@ -103,6 +110,13 @@ async fn encrypted(transport: Transport, address: IpAddr, acceptors: &Acceptors,
     } else {
         http1(stream, sender, HalfClose::Refused, shared).await;
     }
+}
+
+/// How a client begins where TLS is spoken.
+enum Greeted {
+    Agreed(TlsStream<Transport>),
+    WithoutTls,
+    SaidNothing,
 }
 
 /// Waits for so long, and not once the server stops: nobody has asked for anything yet.
@@ -143,8 +157,7 @@ where
         async move {
             let answer: Result<_, Infallible> = answer.await;
             heads.await_next();
-            drop(in_flight);
-            answer
+            answer.map(|answer| in_flight.until_sent(answer))
         }
     });
     let connection = http1::Builder::new()
@@ -180,6 +193,27 @@ impl InFlight {
     pub(super) fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(count))
+    }
+}
+
+/// What is no larger goes into the buffers of the system at once, as good as always.
+const SMALL_BODY: u64 = 64 * 1024;
+
+impl InFlight {
+    /// It is in flight until the body has been sent, unless that has no end but that of the connection: a watch is told
+    /// of the stop, and ends with an event.
+    pub(super) fn until_sent(self, response: Response) -> Response {
+        let is_small = response.body().size_hint().upper().is_some_and(|bytes| bytes <= SMALL_BODY);
+        let is_watch = || response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM);
+        if is_small || is_watch() {
+            return response;
+        }
+        response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _in_flight = &self;
+                frame
+            }))
+        })
     }
 }
 

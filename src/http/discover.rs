@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -104,6 +103,7 @@ pub(super) async fn discover(
         tokio::select! {
             () = app.registry.await_change(&query, since, wait) => {}
             () = peer::hung_up(peer.as_deref()) => {}
+            () = context.authority().revoked() => return Err(Problem::key_not_valid()),
         }
     }
     let seen = app.registry.discover(&query, freshness).await?;
@@ -114,7 +114,7 @@ pub(super) async fn discover(
     });
     let body = page(nodes, seen.revision, next.as_deref());
     let answer = Arc::new(Answer {
-        body: Bytes::from(body),
+        body: app.page_room.hold(body)?,
         tag: conditional::page_tag(nodes, *more),
         revision: headers::revision(seen.revision),
     });

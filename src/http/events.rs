@@ -1,7 +1,7 @@
 //! The audit trail: what has happened, in the order in which it happened.
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
@@ -135,7 +135,10 @@ pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> R
         events: seen.value.events.iter().map(EventBody::new).collect(),
         next_after: seen.value.next_after.get(),
     };
-    Ok((headers::of_a_read(seen.revision), Json(body)).into_response())
+    let page = serde_json::to_vec(&body).map_err(|_| Problem::internal())?;
+    let page = app.page_room.hold(page)?;
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((headers::of_a_read(seen.revision), kind, page).into_response())
 }
 
 /// Reads which events, and says all that is wrong with it.

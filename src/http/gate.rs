@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::client::network_of;
+use super::seldom::Seldom;
 use crate::config::ConnectionLimits;
 use crate::metrics::{Metrics, Open, Refusal};
 
@@ -18,6 +19,8 @@ pub(super) struct Gate {
     /// A std mutex: it is held for a look-up, and never over an await.
     inside: Mutex<Inside>,
     metrics: Arc<Metrics>,
+    /// That it is full, and that one address has too many.
+    told: [Seldom; 2],
 }
 
 #[derive(Default)]
@@ -29,19 +32,35 @@ struct Inside {
 
 impl Gate {
     pub(super) fn new(limits: ConnectionLimits, metrics: Arc<Metrics>) -> Self {
-        Self { limits, inside: Mutex::default(), metrics }
+        Self { limits, inside: Mutex::default(), metrics, told: Default::default() }
     }
 
     /// Lets a connection in, as long as the value lives, or says why not.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Entered, Refusal> {
         let network = self.limits.per_address.map(|most| (network_of(address), most));
         let entered = self.inside().enter(self.limits.most, network);
-        entered.inspect_err(|why| self.metrics.door.refused(*why))?;
+        entered.inspect_err(|why| self.refused(*why, address))?;
         Ok(Entered {
             gate: Arc::clone(self),
             network: network.map(|(network, _)| network),
             _open: self.metrics.door.opened(),
         })
+    }
+
+    fn refused(&self, why: Refusal, client: IpAddr) {
+        self.metrics.door.refused(why);
+        let [full, address] = &self.told;
+        match why {
+            Refusal::Full if full.is_due() => tracing::warn!(
+                %client, most = self.limits.most,
+                "there are as many connections as may be (ONEX_REGISTRY_MAX_CONNECTIONS): clients are turned away"
+            ),
+            Refusal::Address if address.is_due() => tracing::warn!(
+                %client, most = self.limits.per_address,
+                "a client has as many connections as it may (ONEX_REGISTRY_MAX_CONNECTIONS_PER_ADDRESS), and is turned away"
+            ),
+            Refusal::Full | Refusal::Address => {}
+        }
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {

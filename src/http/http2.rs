@@ -60,7 +60,7 @@ where
         let answer = router.call(request);
         async move {
             let Ok(answer) = answer.await;
-            drop(in_flight);
+            let answer = in_flight.until_sent(answer);
             Ok::<_, Infallible>(answer.map(|body| begun.answered(body)))
         }
     });

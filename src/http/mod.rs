@@ -29,12 +29,14 @@ mod observe;
 mod operations;
 mod owed;
 mod page_headers;
+mod page_room;
 mod path;
 mod peer;
 mod problem;
 mod query_string;
 mod rate;
 mod record;
+mod seldom;
 mod self_preservation;
 mod serve;
 mod summary;
@@ -80,6 +82,7 @@ pub struct Shared {
     /// `None`: clients may send as many requests as they like.
     counter: Option<Arc<rate::Counter>>,
     body_room: body::BodyRoom,
+    page_room: page_room::PageRoom,
     messages: Arc<watch::Messages>,
     answers: answers::Answers,
     /// `None`: there are no keys, and anybody may do anything.
@@ -122,6 +125,7 @@ impl App {
             limits,
             counter,
             body_room: body::BodyRoom::new(),
+            page_room: page_room::PageRoom::new(),
             messages: Arc::default(),
             answers: answers::Answers::new(),
         }))
@@ -180,10 +184,11 @@ pub fn router(app: &App, cors: &CorsOrigins) -> Router {
     declared.pages(Access::Docs, &openapi::PAGES);
     let router =
         router.fallback(unknown_path).method_not_allowed_fallback(method_not_allowed).with_state(app.clone());
-    // No layer at all where there are no keys: it would cost every request something.
-    let router = match &app.guard {
-        Some(guard) => router.layer(GuardLayer::new(Arc::clone(guard), declared, app.counter.clone())),
-        None => router,
+    // No layer at all where there is nothing for it to do: it would cost every request something.
+    let router = if app.guard.is_some() || app.counter.is_some() {
+        router.layer(GuardLayer::new(app.guard.clone(), declared, app.counter.clone()))
+    } else {
+        router
     };
     // Around the guard: a browser asks in advance without a key, and is to read what it is refused with. And no layer
     // at all where CORS is off: it would answer preflights.

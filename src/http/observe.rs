@@ -27,6 +27,7 @@ use super::context::RequestContext;
 use super::headers::CORRELATION_ID;
 use super::metrics::RequestSeries;
 use super::page_headers::NOSNIFF;
+use super::peer::Peer;
 use super::problem::Problem;
 use super::{App, Limits};
 
@@ -90,6 +91,7 @@ impl Around {
             %method,
             route,
             correlation_id = context.correlation_id(),
+            client = request.extensions().get::<Peer>().map(|peer| tracing::field::display(peer.address())),
             // Its name, once it is known.
             key = tracing::field::Empty
         );
@@ -97,15 +99,7 @@ impl Around {
         let answered = async {
             let _in_flight = app.metrics.requests.begun();
             let begun = Instant::now();
-            // Where there are keys, the guard counts, and knows for whom.
-            let counted = match &app.counter {
-                Some(counter) if app.guard.is_none() => counter.count(&request, None),
-                _ => Ok(()),
-            };
-            let mut response = match counted {
-                Ok(()) => self.within_limit(request, &context, app.limits).await,
-                Err(too_many) => too_many.into_response(),
-            };
+            let mut response = self.within_limit(request, &context, app.limits).await;
             if let Some(problem) = response.extensions_mut().remove::<Problem>() {
                 let headers = std::mem::take(response.headers_mut());
                 response = problem.render(headers, context.correlation_id());

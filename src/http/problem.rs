@@ -280,6 +280,10 @@ impl Problem {
         Self::new(&UNAVAILABLE, "too many large requests are under way").retry_later()
     }
 
+    pub(super) fn too_many_pages() -> Self {
+        Self::new(&UNAVAILABLE, "too many large pages are being sent").retry_later()
+    }
+
     /// Soon there may be room.
     pub(super) fn too_many_connections() -> Self {
         Self::new(&UNAVAILABLE, "there are as many connections as the server takes").retry_later()

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::problem::Problem;
+use super::seldom::Seldom;
 use crate::config::RateLimit;
 use crate::keys::Key;
 use crate::metrics::Metrics;
@@ -28,11 +29,12 @@ const LEAST_BETWEEN_WALKS: Duration = Duration::from_millis(100);
 pub(super) struct Counter {
     limiter: RateLimiter,
     metrics: Arc<Metrics>,
+    told: Seldom,
 }
 
 impl Counter {
     pub(super) fn new(limit: RateLimit, metrics: Arc<Metrics>) -> Self {
-        Self { limiter: RateLimiter::new(limit), metrics }
+        Self { limiter: RateLimiter::new(limit), metrics, told: Seldom::default() }
     }
 
     /// Counts a request for the key that it shows, or else for where it comes from.
@@ -48,6 +50,12 @@ impl Counter {
         let Some(client) = Client::of(request, key) else { return Ok(()) };
         self.limiter.count(client).map_err(|wait| {
             self.metrics.door.rate_limited();
+            if self.told.is_due() {
+                // Who it is stands in the span of the request.
+                tracing::warn!(
+                    "a client sends more requests than it may (ONEX_REGISTRY_RATE_LIMIT), and is told to wait"
+                );
+            }
             Problem::too_many_requests(wait)
         })
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{self, Shared};
 use super::gate::Gate;
 use super::problem::Problem;
+use super::seldom::Seldom;
 use super::tls::Tls;
 use super::turned_away;
 use crate::config::ConnectionLimits;
@@ -73,6 +74,7 @@ pub async fn serve(door: Door, router: Router, stop: impl Future<Output = ()>, l
         in_flight: Arc::clone(&in_flight),
     });
     let mut connections = JoinSet::new();
+    let told = Seldom::default();
     loop {
         tokio::select! {
             () = &mut stop => break,
@@ -90,7 +92,13 @@ pub async fn serve(door: Door, router: Router, stop: impl Future<Output = ()>, l
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    if told.is_due() {
+                        tracing::warn!(
+                            %error,
+                            "connections can't be accepted; if there are too many open files, raise the limit (ulimit -n) or \
+                             lower ONEX_REGISTRY_MAX_CONNECTIONS"
+                        );
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -4,8 +4,6 @@
 //! put secrets where digests belong.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +16,7 @@ use toml::value::{Datetime, Offset};
 use super::key::{Fingerprint, Key, KeyName, Role};
 use super::{KeySet, Pattern};
 use crate::node::fault::harmless;
+use crate::small_file;
 
 /// The largest file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -44,20 +43,8 @@ impl BadKeys {
 
 /// Reads a file, unless it is too large or no file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, BadKeys> {
-    let wrong = |what: String| BadKeys(vec![format!("{}: {what}", path.display())]);
-    let unreadable = |error: std::io::Error| wrong(format!("can't be read: {error}"));
-    // Asked before it is opened: to open a pipe is to wait for whoever writes to it.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(wrong("is not a file".to_owned()));
-    }
-    let mut content = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut content))
-        .map_err(unreadable)?;
-    if content.len() as u64 > MAX_BYTES {
-        return Err(wrong(format!("is larger than {MAX_BYTES} bytes")));
-    }
-    Ok(content)
+    let wrong = |why| BadKeys(vec![format!("{}: {why}", path.display())]);
+    small_file::read(path, MAX_BYTES).map_err(wrong)
 }
 
 /// Warns if others may read it. From the digests nobody gets a secret that was made at random, but perhaps one that

@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::key::Fingerprint;
 use super::{BadKeys, Keys, file};
+use crate::going::survive;
 use crate::metrics::KeysReload;
 
 /// How often the file is looked at.
@@ -57,6 +58,10 @@ struct Look {
 
 impl Look {
     async fn on(mut self, mut told: Signal, stop: CancellationToken) {
+        while survive("reading the keys again", self.until(&mut told, &stop)).await.is_none() {}
+    }
+
+    async fn until(&mut self, told: &mut Signal, stop: &CancellationToken) {
         loop {
             let at_once = tokio::select! {
                 () = stop.cancelled() => return,

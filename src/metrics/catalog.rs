@@ -14,6 +14,7 @@ pub struct Catalog {
     mended: IntCounter,
     stale: Seconds,
     changes: Number,
+    snapshot: Number,
 }
 
 impl Catalog {
@@ -43,6 +44,11 @@ impl Catalog {
                 "catalog_changes",
                 "Changes that are kept in memory, for watches and long polls: who has not read what is let go is behind.",
             )?,
+            snapshot: Number::new(
+                registry,
+                "snapshot_written_timestamp_seconds",
+                "When the snapshot was written last, in seconds since 1970.",
+            )?,
         })
     }
 
@@ -65,6 +71,11 @@ impl Catalog {
     /// So long it has not been known what the table has.
     pub fn set_stale(&self, time: Duration) {
         self.stale.set(time);
+    }
+
+    /// The snapshot was written, so long after the beginning of 1970.
+    pub fn snapshot_written(&self, at: Duration) {
+        self.snapshot.set_count(at.as_secs());
     }
 
     /// So many changes are kept.

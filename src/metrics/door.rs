@@ -28,12 +28,12 @@ impl Door {
             rate_limited: family::counter(
                 registry,
                 "http_requests_rate_limited_total",
-                "Requests that were answered with 429.",
+                "Requests that were answered with 429 because their client sends too many.",
             )?,
             handshakes_failed: family::counter(
                 registry,
                 "tls_handshake_failures_total",
-                "Connections that were closed because TLS could not be agreed upon, or not in time.",
+                "Connections of clients that said something, or kept silent for too long, and did not agree upon TLS.",
             )?,
             certificate_expiry: Number::new(
                 registry,

@@ -254,6 +254,7 @@ mod tests {
             ("database_breaker{phase=\"closed\"}", 0.0),
             ("catalog_stale_seconds", 4.5),
             ("catalog_changes", 300.0),
+            ("snapshot_written_timestamp_seconds", 1_700_000_000.0),
             ("write_queue_length{lane=\"writes\"}", 1.0),
             ("write_queue_length{lane=\"heartbeats\"}", 2.0),
             ("write_queue_length{lane=\"held\"}", 3.0),
@@ -273,6 +274,7 @@ mod tests {
         metrics.database.set_breaker(BreakerPhase::Open);
         metrics.catalog.set_stale(Duration::from_millis(4_500));
         metrics.catalog.set_changes(300);
+        metrics.catalog.snapshot_written(Duration::from_secs(1_700_000_000));
         metrics.writes.set_queue_lengths(QueueLengths { writes: 1, heartbeats: 2, held: 3 });
         assert_values(&metrics, &gauges);
     }

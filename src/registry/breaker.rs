@@ -5,8 +5,8 @@
 //! database closes it, whoever has asked: what follows the changes and what reports each second are never refused, so it
 //! closes without a client, too. There is no herd then: nothing waits while it is open.
 //!
-//! A failure is that the database can't be reached, or doesn't answer. That it refuses a row, a query or a client, or
-//! that somebody holds a row for too long, is an answer: a healthy database must not pay for those. Nor must it for calls
+//! A failure is that the database can't be reached, lets us in no more, or doesn't answer. That it refuses a row or a
+//! query, or that somebody holds a row for too long, is an answer: a healthy database must not pay for those. Nor must it for calls
 //! that began before it came back: one that fails speaks only of the time since the last answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,8 +91,10 @@ impl Breaker {
         let mut state = self.lock();
         let is_trial = state.admit(now)?;
         if is_trial {
-            drop(state);
+            // Under the lock, here and below: or the gauge would say the last thing that was said, and not the last that
+            // happened.
             self.metrics.database.set_breaker(BreakerPhase::HalfOpen);
+            drop(state);
             // As often as there is a pause: no news for the log of every day.
             tracing::debug!("the breaker is half-open: one call tries whether the database is there");
         }
@@ -133,9 +135,11 @@ impl Breaker {
         let mut state = self.lock();
         let silent = now.saturating_duration_since(state.answered);
         let closed = state.answer(now);
+        if closed.is_some() {
+            self.metrics.database.set_breaker(BreakerPhase::Closed);
+        }
         drop(state);
         if let Some(Counts { failed, refused }) = closed {
-            self.metrics.database.set_breaker(BreakerPhase::Closed);
             tracing::info!(
                 failed,
                 refused,
@@ -149,12 +153,14 @@ impl Breaker {
         let BreakerSettings { failures, pause, .. } = self.settings;
         let mut state = self.lock();
         let step = state.fail(began, is_trial, Instant::now(), failures, pause);
+        if matches!(step, Step::Opened | Step::TrialFailed) {
+            self.metrics.database.set_breaker(BreakerPhase::Open);
+        }
         drop(state);
         self.metrics.database.call_failed();
         match step {
             Step::First => tracing::warn!(reason = reason(), "the database can't be asked"),
             Step::Opened => {
-                self.metrics.database.set_breaker(BreakerPhase::Open);
                 self.metrics.database.breaker_opened();
                 tracing::warn!(
                     failures,
@@ -162,8 +168,7 @@ impl Breaker {
                     "the breaker is open: the database is not asked by clients until it answers again"
                 );
             }
-            Step::TrialFailed => self.metrics.database.set_breaker(BreakerPhase::Open),
-            Step::None => {}
+            Step::TrialFailed | Step::None => {}
         }
     }
 

@@ -43,7 +43,6 @@ use crate::node::{Revision, Ttl};
 use crate::store::Store;
 use crate::store::health::ReplicaId;
 
-pub use self::bounds::jittered;
 pub use self::breaker::BreakerSettings;
 pub use self::catalog::Edition;
 pub use self::reads::{Freshness, Listing};
@@ -151,9 +150,14 @@ impl Registry {
             compare_every: parts.compare_every,
             suspected,
         });
-        let snapshots = parts
-            .snapshot
-            .map(|settings| Snapshots::start(settings, Arc::clone(&catalog), Arc::clone(&currency)));
+        let snapshots = parts.snapshot.map(|settings| {
+            Snapshots::start(
+                settings,
+                Arc::clone(&catalog),
+                Arc::clone(&currency),
+                Arc::clone(&parts.metrics),
+            )
+        });
         Ok(Self {
             snapshots,
             store,
@@ -227,7 +231,7 @@ impl Registry {
         work: impl Future<Output = Result<T, RegistryError>>,
     ) -> Result<T, RegistryError> {
         let result = self.watched(operation, work).await;
-        report(operation, result.as_ref().err().into_iter());
+        report(&*self.store, operation, result.as_ref().err().into_iter());
         result
     }
 
@@ -244,7 +248,7 @@ impl Registry {
 }
 
 /// Tells the log what clients are not told: each kind of failure once, however many items it hit.
-fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e RegistryError>) {
+fn report<'e>(store: &dyn Store, operation: &'static str, errors: impl Iterator<Item = &'e RegistryError>) {
     let mut kinds: Vec<(&RegistryError, usize)> = Vec::new();
     for error in errors {
         match kinds.iter_mut().find(|(kind, _)| discriminant(*kind) == discriminant(error)) {
@@ -261,8 +265,12 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
             | RegistryError::EventsGone { .. }
             | RegistryError::Loading => {}
             // The breaker tells of these, and how many they were: there is one for each request of an outage.
-            _ if error.is_of_an_outage() => tracing::debug!(operation, items, reason, "{error}"),
-            RegistryError::Contended
+            _ if error.is_of_an_outage(store.can_fall_silent()) => {
+                tracing::debug!(operation, items, reason, "{error}")
+            }
+            RegistryError::Away
+            | RegistryError::Silent
+            | RegistryError::Contended
             | RegistryError::Held
             | RegistryError::Refused(_)
             | RegistryError::Unavailable(_)
@@ -271,11 +279,7 @@ fn report<'e>(operation: &'static str, errors: impl Iterator<Item = &'e Registry
             | RegistryError::Behind => {
                 tracing::warn!(operation, items, reason, "{error}");
             }
-            RegistryError::Away
-            | RegistryError::Silent
-            | RegistryError::Full(_)
-            | RegistryError::Failed(_)
-            | RegistryError::Interrupted => {
+            RegistryError::Full(_) | RegistryError::Failed(_) | RegistryError::Interrupted => {
                 tracing::error!(operation, items, reason, "{error}");
             }
         }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use tokio_util::sync::CancellationToken;
 
-use crate::registry::{Registry, jittered};
+use crate::going::jittered;
+use crate::registry::Registry;
 use crate::store::StoreError;
 use crate::store::postgres::migrate::MigrateError;
 use crate::store::postgres::{NotReady, PostgresStore};

@@ -69,10 +69,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether there is one of these for everything that is asked of a database that is away.
+    /// Whether there is one of these for everything that is asked of a database that is away. For `is_remote`, see
+    /// [`StoreError::is_unreachable`].
     #[must_use]
-    pub fn is_of_an_outage(&self) -> bool {
-        matches!(self, Self::Away) || self.is_unreachable(true)
+    pub fn is_of_an_outage(&self, is_remote: bool) -> bool {
+        matches!(self, Self::Away) || self.is_unreachable(is_remote)
     }
 
     /// Whether it says that the database can't be reached, or doesn't answer. One that has ended a statement, or takes no

@@ -148,14 +148,19 @@ async fn a_head_is_bounded_in_size_and_in_fields() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_sends_too_many_requests_is_told_when_to_come_back() {
     for backend in [Backend::Sqlite, Backend::Postgres] {
-        let server = TestServer::start_with(backend, &["--rate-limit=1", "--rate-burst=5"]).await;
-        let ask = async |path: &str| Answer::of(server.request(Method::GET, path)).await;
+        let arguments = ["--rate-limit=1", "--rate-burst=5", "--cors-origins=https://pages.example"];
+        let server = TestServer::start_with(backend, &arguments).await;
+        let ask = async |path: &str| {
+            Answer::of(server.request(Method::GET, path).header("origin", "https://pages.example")).await
+        };
         let mut turned_away = 0;
         for _ in 0..50 {
             let answer = ask("/v1/nodes").await;
             if answer.status != 200 {
                 answer.problem(429, "too-many-requests");
                 assert_eq!(answer.header("retry-after"), Some("1"));
+                let readable = answer.header("access-control-allow-origin");
+                assert_eq!(readable, Some("https://pages.example"), "a page may read that it is refused");
                 turned_away += 1;
             }
         }

@@ -10,7 +10,7 @@ use crate::harness::{Backend, TestDatabase, TestServer, ids_of, node, sql};
 
 const EFFECT: &str = r#"{"node_type":"effect"}"#;
 
-/// The newest event, and how many there are of each revision.
+/// The newest event.
 async fn newest(owner: &mut PgConnection) -> i64 {
     sql::value(owner, "SELECT COALESCE(max(revision), 0) FROM node_events").await
 }

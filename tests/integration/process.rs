@@ -69,6 +69,18 @@ async fn what_was_acknowledged_survives_a_kill() {
 }
 
 #[tokio::test]
+async fn sighup_ends_nothing_where_there_is_nothing_to_read_again() {
+    let folder = folder();
+    let mut process = start(folder.path()).await;
+    process.signal("HUP").await;
+    // What comes after it comes to its end, too.
+    assert_eq!(put(&process, "n").await, 201);
+    assert_eq!(status(&process, "/livez").await, 200);
+    process.signal("TERM").await;
+    assert!(process.wait().await.success());
+}
+
+#[tokio::test]
 async fn a_request_in_flight_finishes_after_sigterm() {
     let folder = folder();
     let mut process = start(folder.path()).await;

@@ -274,6 +274,9 @@ async fn a_process_reads_its_files_again_at_sighup_and_is_healthy() {
     let output = run(&mut check).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
+    // Unchanged, or it would be read without the signal as well.
+    process.signal("HUP").await;
+    process.line_with("the TLS files were read again").await;
     second.server().write(folder.path());
     process.signal("HUP").await;
     process.line_with("the TLS files were read again").await;
@@ -301,7 +304,8 @@ async fn a_certificate_has_the_rights_of_the_key_of_its_name() {
     let keys = KeyFile::usual();
     let mut command = program(folder.path());
     command.env("ONEX_REGISTRY_LISTEN", "127.0.0.1:0").args([&cert, &key]);
-    command.arg(format!("--tls-client-ca={}", ca.display()));
+    let authorities = format!("--tls-client-ca={}", ca.display());
+    command.args([&authorities, "--public=metrics"]);
     command.arg(format!("--api-keys-file={}", keys.path().display()));
     let mut process = Process::start(&mut command).await;
     let address = process.address.parse().unwrap();
@@ -310,8 +314,15 @@ async fn a_certificate_has_the_rights_of_the_key_of_its_name() {
         let caller = Caller { identity, ..Caller::trusting(&authority) };
         let (status, body) = caller.get(address, "/v1/nodes").await.unwrap();
         assert_eq!(status, expected, "{body}");
-        assert_eq!(caller.get(address, "/livez").await.unwrap().0, 200);
+        for open in ["/livez", "/metrics"] {
+            assert_eq!(caller.get(address, open).await.unwrap().0, 200, "{open} is open to all");
+        }
     }
+    // The authorities of clients don't vouch for the server's own certificate.
+    let mut check = program(folder.path());
+    check.arg("healthcheck").env("ONEX_REGISTRY_LISTEN", &process.address).args([&cert, &key, &authorities]);
+    let output = run(&mut check).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     process.signal("TERM").await;
     assert!(process.wait().await.success());
 }

@@ -31,8 +31,7 @@ pub(super) async fn writers(stage: &Stage) -> anyhow::Result<Vec<Row>> {
     let load = Load::Of(Load::PUT, &file);
     let most = wrk::run(&server.url("/"), &load, CONNECTIONS, stage.pace.run, runs).await?.rate;
 
-    let registrations: Arc<[Halves]> =
-        (0..FLEET).map(|number| database.fleet.halves(number)).collect::<anyhow::Result<_>>()?;
+    let registrations = registrations(&database.fleet)?;
     let mut pairs = Pairs::default();
     let mut registered = Vec::new();
     for _ in 0..stage.pace.rounds {
@@ -72,8 +71,13 @@ async fn discover(stage: &Stage, server: &Server) -> anyhow::Result<Sample> {
     Ok(Sample { rate: outcome.rate, refused: 0.0, latency: Latency::of(outcome.latencies) })
 }
 
+/// Those of a fleet.
+pub(super) fn registrations(fleet: &Fleet) -> anyhow::Result<Arc<[Halves]>> {
+    (0..FLEET).map(|number| fleet.halves(number)).collect()
+}
+
 /// One that differs from the row it meets, of a node that is far from the one before.
-fn registration(registrations: &[Halves], number: u32, begin: u64) -> Request<Full<Bytes>> {
+pub(super) fn registration(registrations: &[Halves], number: u32, begin: u64) -> Request<Full<Bytes>> {
     const STRIDE: usize = 7_919;
     let node = (number as usize).wrapping_mul(STRIDE) % registrations.len();
     let body = registrations.get(node).map(|halves| halves.with(begin + u64::from(number)));

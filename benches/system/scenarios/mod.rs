@@ -2,6 +2,7 @@
 
 mod beside;
 mod footprint;
+mod overload;
 mod plain_sql;
 mod reads;
 mod replicas;
@@ -40,6 +41,8 @@ pub(crate) enum Scenario {
     Heartbeat,
     /// Discovery while others register
     Beside,
+    /// Ten times as many registrations as can be written
+    Overload,
     /// A change on one replica, seen on another
     Replicas,
     /// 2,000 watchers
@@ -70,6 +73,7 @@ impl Scenario {
             Self::Lone => writes::lone(stage).await,
             Self::Heartbeat => writes::heartbeat(stage).await,
             Self::Beside => beside::writers(stage).await,
+            Self::Overload => overload::registrations_at_ten_times(stage).await,
             Self::Replicas => replicas::change(stage).await,
             Self::Watchers => watchers::change(stage).await,
             Self::Memory => footprint::memory(stage).await,

@@ -67,7 +67,7 @@ impl Guard {
                 Err(Problem::method_not_allowed().with_header(header::ALLOW, allowed))
             }
             Asked::Undeclared => {
-                self.identify(request)?.ok_or_else(|| self.missing())?;
+                self.identify(request, false)?.ok_or_else(|| self.missing())?;
                 tracing::error!("nobody may call this route: what it needs is not declared");
                 Err(Problem::role_missing(None))
             }
@@ -75,7 +75,7 @@ impl Guard {
     }
 
     fn key_for(&self, access: Access, request: &Request) -> Result<Option<Arc<Key>>, Problem> {
-        match self.identify(request)? {
+        match self.identify(request, access.is_open_to_all(self.public))? {
             Some(key) if access.role().is_none_or(|role| key.role() >= role) => Ok(Some(key)),
             Some(_) => {
                 self.count(AuthFailure::Role);
@@ -91,12 +91,17 @@ impl Guard {
         Problem::key_missing()
     }
 
-    /// Who asks: by the header field, or else by a certificate. A bad header field is refused, whatever comes with it.
-    fn identify(&self, request: &Request) -> Result<Option<Arc<Key>>, Problem> {
+    /// Who asks: by the header field, or else by a certificate. A bad header field is refused, whatever comes with it, and
+    /// whatever it asks for. A certificate is shown to whoever wants to see one: where anybody may ask (`is_open`), it
+    /// need not be that of a key.
+    fn identify(&self, request: &Request, is_open: bool) -> Result<Option<Arc<Key>>, Problem> {
         let shown = match self.token(request.headers())? {
             Some(token) => self.keys.of_secret(token.as_bytes(), OffsetDateTime::now_utc()),
             None => match request.extensions().get::<CertifiedName>() {
-                Some(name) => self.keys.of_name(name.as_str(), OffsetDateTime::now_utc()),
+                Some(name) => match self.keys.of_name(name.as_str(), OffsetDateTime::now_utc()) {
+                    Shown::Expired | Shown::Unknown if is_open => return Ok(None),
+                    shown => shown,
+                },
                 None => return Ok(None),
             },
         };
@@ -118,23 +123,31 @@ impl Guard {
     }
 }
 
-/// Puts a [`Guard`] before each route.
+/// Puts a [`Guard`] before each route, or a count of requests, or both.
 #[derive(Clone)]
 pub(in crate::http) struct GuardLayer {
-    guard: Arc<Guard>,
+    /// `None`: anybody may do anything.
+    guard: Option<Arc<Guard>>,
     declared: Arc<Declared>,
     /// `None`: clients may send as many requests as they like.
     counter: Option<Arc<Counter>>,
 }
 
 impl GuardLayer {
-    pub(in crate::http) fn new(guard: Arc<Guard>, declared: Declared, counter: Option<Arc<Counter>>) -> Self {
+    pub(in crate::http) fn new(
+        guard: Option<Arc<Guard>>,
+        declared: Declared,
+        counter: Option<Arc<Counter>>,
+    ) -> Self {
         Self { guard, declared: Arc::new(declared), counter }
     }
 
     /// Whoever shows no key that is valid is counted by the address: that is for those who try keys, too.
     fn admit(&self, request: &Request) -> Result<(), Problem> {
-        let admitted = self.guard.admit(&self.declared, request);
+        let admitted = match &self.guard {
+            Some(guard) => guard.admit(&self.declared, request),
+            None => Ok(None),
+        };
         if let Some(counter) = &self.counter {
             counter.count(request, admitted.as_ref().ok().and_then(Option::as_deref))?;
         }

@@ -1,7 +1,5 @@
 //! The files of TLS: read, and made sense of.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -20,12 +18,13 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::{ClientAuth, TlsSettings};
 use crate::metrics::Metrics;
+use crate::small_file;
 
 const CERT: &str = "ONEX_REGISTRY_TLS_CERT";
 const KEY: &str = "ONEX_REGISTRY_TLS_KEY";
 const CLIENT_CA: &str = "ONEX_REGISTRY_TLS_CLIENT_CA";
 
-/// No certificates or keys are larger than this. What is was meant for something else, and may have no end.
+/// No certificates or keys are larger than this.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What is in the files, or why that can't be said. It has a private key in it: it must not be shown.
@@ -47,28 +46,34 @@ pub(super) async fn read(settings: TlsSettings) -> Result<Contents, String> {
 }
 
 fn read_file(name: &str, path: &Path) -> Result<Vec<u8>, String> {
-    let wrong = |reason: &str| format!("{name}: '{}' {reason}", path.display());
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| wrong(&format!("can't be read ({error})")))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES { Err(wrong("is too large")) } else { Ok(bytes) }
+    small_file::read(path, MAX_FILE_BYTES).map_err(|why| format!("{name}: '{}' {why}", path.display()))
 }
 
 /// What the files come to.
 pub(super) struct Understood {
     pub(super) server: ServerConfig,
-    /// When the certificate expires, in seconds since 1970.
-    expires: i64,
+    pub(super) expiry: Expiry,
 }
 
-impl Understood {
-    /// Tells the metrics when the certificate expires, and the log if it has already.
-    pub(super) fn tell(&self, metrics: &Metrics) {
-        metrics.door.set_certificate_expiry(self.expires);
+/// When a certificate expires, and whether that has been said.
+pub(super) struct Expiry {
+    /// In seconds since 1970.
+    at: i64,
+    told: bool,
+}
+
+impl Expiry {
+    fn at(at: i64) -> Self {
+        Self { at, told: false }
+    }
+
+    /// Tells the metrics when it is, and the log once it is over.
+    pub(super) fn look(&mut self, metrics: &Metrics) {
+        metrics.door.set_certificate_expiry(self.at);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let is_over = i64::try_from(now.as_secs()).is_ok_and(|now| now >= self.at);
         // Not refused: clients decide what they trust, and some don't look.
-        if i64::try_from(now.as_secs()).is_ok_and(|now| now >= self.expires) {
+        if is_over && !std::mem::replace(&mut self.told, true) {
             tracing::warn!(setting = CERT, "the certificate has expired: most clients will refuse it");
         }
     }
@@ -97,7 +102,7 @@ pub(super) fn understand(contents: &Contents, settings: &TlsSettings) -> Result<
     let (Some((certified, expires)), true) = (certified, wrong.is_empty()) else { return Err(wrong) };
     let server = server_config(certified, verifier.flatten(), provider)
         .map_err(|error| vec![format!("{CERT}: TLS can't be set up ({error})")])?;
-    Ok(Understood { server, expires })
+    Ok(Understood { server, expiry: Expiry::at(expires) })
 }
 
 fn note<T>(wrong: &mut Vec<String>, result: Result<T, String>) -> Option<T> {

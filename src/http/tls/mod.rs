@@ -35,9 +35,10 @@ impl Tls {
     pub async fn load(settings: TlsSettings, metrics: Arc<Metrics>) -> Result<Self, BadTls> {
         let contents = files::read(settings.clone()).await.map_err(|reason| BadTls(vec![reason]))?;
         let config = files::understand(&contents, &settings).map_err(BadTls)?;
-        config.tell(&metrics);
+        let mut expiry = config.expiry;
+        expiry.look(&metrics);
         let acceptors = Acceptors(Arc::new(ArcSwap::from_pointee(config.server)));
-        let reloader = Reloader::new(settings, contents, acceptors.clone(), metrics);
+        let reloader = Reloader::new(settings, contents, expiry, acceptors.clone(), metrics);
         Ok(Self { acceptors, reloader })
     }
 }

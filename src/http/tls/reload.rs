@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Acceptors;
-use super::files::{self, Contents};
+use super::files::{self, Contents, Expiry};
 use crate::config::TlsSettings;
 use crate::metrics::Metrics;
 
@@ -21,6 +21,8 @@ pub(in crate::http) struct Reloader {
     settings: TlsSettings,
     /// What was tried last, whether it was good or not.
     tried: Contents,
+    /// Of the certificate in use.
+    expiry: Expiry,
     acceptors: Acceptors,
     metrics: Arc<Metrics>,
     /// `None` if the signal can't be handled.
@@ -31,13 +33,14 @@ impl Reloader {
     pub(super) fn new(
         settings: TlsSettings,
         tried: Contents,
+        expiry: Expiry,
         acceptors: Acceptors,
         metrics: Arc<Metrics>,
     ) -> Self {
         let hangup = signal(SignalKind::hangup())
             .inspect_err(|error| tracing::warn!(%error, "SIGHUP can't be handled; changes of the TLS files are seen anyway"))
             .ok();
-        Self { settings, tried, acceptors, metrics, hangup }
+        Self { settings, tried, expiry, acceptors, metrics, hangup }
     }
 
     /// Reads what changes, for ever.
@@ -48,6 +51,7 @@ impl Reloader {
                 () = tokio::time::sleep(POLL_INTERVAL) => false,
                 () = hung_up(&mut self.hangup) => true,
             };
+            self.expiry.look(&self.metrics);
             let found = match files::read(self.settings.clone()).await {
                 Ok(found) => found,
                 Err(reason) => {
@@ -66,10 +70,11 @@ impl Reloader {
         }
     }
 
-    fn take(&self, found: &Contents) {
+    fn take(&mut self, found: &Contents) {
         match files::understand(found, &self.settings) {
             Ok(understood) => {
-                understood.tell(&self.metrics);
+                self.expiry = understood.expiry;
+                self.expiry.look(&self.metrics);
                 self.acceptors.set(understood.server);
                 tracing::info!("the TLS files were read again: new connections use them");
             }

@@ -26,6 +26,9 @@ use crate::registry::watching::{From, WatchQuery};
 
 pub(super) use self::message::Messages;
 
+/// The type of a stream of events.
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
+
 /// Which changes, and where to begin
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -104,7 +107,7 @@ pub(super) async fn watch(
     let query = read(query.as_deref(), &request)?;
     let watcher = app.registry.watch(query).await?;
     let fields = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (ACCEL_BUFFERING, HeaderValue::from_static("no")),
         (headers::REGISTRY_REVISION, headers::revision(watcher.position())),

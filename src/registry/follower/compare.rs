@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::owed::Owed;
+use crate::going::survive;
 use crate::metrics::Metrics;
 use crate::node::{EventKind, NodeKey, NodeRecord, Revision, Timestamp};
 use crate::registry::RegistryError;
-use crate::registry::bounds::{survive, within};
+use crate::registry::bounds::within;
 use crate::registry::catalog::{Catalog, Correction, Fleet};
 use crate::registry::health::Standing;
 use crate::store::health::ReplicaId;
@@ -87,7 +88,7 @@ impl Comparer {
                 next = Instant::now() + self.every;
             }
             if let Err(error) = outcome
-                && !error.is_of_an_outage()
+                && !error.is_of_an_outage(self.store.can_fall_silent())
             {
                 tracing::warn!(
                     reason = crate::registry::reason(&error),

@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::going::keep_going;
 use crate::node::Revision;
-use crate::registry::bounds::{keep_going, within};
+use crate::registry::bounds::within;
 use crate::store::{Hints, Store};
 
 /// The pause after a connection was lost, or could not be had; doubled each time, up to the longest.

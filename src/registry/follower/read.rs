@@ -7,10 +7,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::listen::{Ear, Heard};
+use crate::going::{jittered, keep_going};
 use crate::metrics::Metrics;
 use crate::node::{NodeKey, Revision};
 use crate::registry::RegistryError;
-use crate::registry::bounds::{jittered, keep_going, within};
+use crate::registry::bounds::within;
 use crate::registry::catalog::Catalog;
 use crate::registry::currency::Currency;
 use crate::store::{Digest, Followed, Position, Store};

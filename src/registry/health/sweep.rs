@@ -140,7 +140,11 @@ impl Term<'_> {
                     self.kept.insert(id.clone(), now + KEPT_FOR);
                 }
             }
-            crate::registry::report("expire", results.iter().filter_map(|result| result.as_ref().err()));
+            crate::registry::report(
+                &*self.sweeper.store,
+                "expire",
+                results.iter().filter_map(|result| result.as_ref().err()),
+            );
         }
         Ok(())
     }

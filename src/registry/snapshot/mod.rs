@@ -8,7 +8,7 @@ mod file;
 mod format;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::format::Header;
-use super::bounds::keep_going;
 use super::catalog::{Catalog, Fleet};
 use super::currency::Currency;
+use crate::going::keep_going;
+use crate::metrics::Metrics;
 use crate::node::{Horizon, Revision, Ttl};
 use crate::store::{Loaded, Position};
 
@@ -81,6 +82,10 @@ struct Keeper {
     settings: SnapshotSettings,
     catalog: Arc<Catalog>,
     currency: Arc<Currency>,
+    metrics: Arc<Metrics>,
+    /// Held by the thread that writes: two would write the same file. One that nobody waits for any more is waited for
+    /// by the next.
+    writing: Arc<Mutex<()>>,
 }
 
 /// What was written last.
@@ -92,9 +97,14 @@ struct Written {
 }
 
 impl Snapshots {
-    pub(super) fn start(settings: SnapshotSettings, catalog: Arc<Catalog>, currency: Arc<Currency>) -> Self {
+    pub(super) fn start(
+        settings: SnapshotSettings,
+        catalog: Arc<Catalog>,
+        currency: Arc<Currency>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (task, stop) = (TaskTracker::new(), CancellationToken::new());
-        let keeper = Arc::new(Keeper { settings, catalog, currency });
+        let keeper = Arc::new(Keeper { settings, catalog, currency, metrics, writing: Arc::default() });
         let (keeping, stopped) = (Arc::clone(&keeper), stop.clone());
         task.spawn(async move {
             stopped.run_until_cancelled(keep_going("snapshots", || keeping.keep())).await;
@@ -162,8 +172,15 @@ impl Keeper {
         };
         let (path, place) = (self.settings.path.clone(), self.settings.place.clone());
         let known_at = now.saturating_sub(age);
-        let writing = tokio::task::spawn_blocking(move || replace(&path, &place, &fleet, known_at));
+        let turn = Arc::clone(&self.writing);
+        let writing = tokio::task::spawn_blocking(move || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            replace(&path, &place, &fleet, known_at)
+        });
         let done = writing.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        if done.is_ok() {
+            self.metrics.catalog.snapshot_written(now);
+        }
         Some(done.map(|()| written))
     }
 }

@@ -98,7 +98,9 @@ impl Writer {
         };
         K::count(&self.metrics, &results);
         let failed = writes.iter().zip(&results).find(|(_, result)| is_failure(result));
-        in_span_of(failed.map(|(write, _)| K::origin(write)), || report(K::OPERATION, errors(&results)));
+        in_span_of(failed.map(|(write, _)| K::origin(write)), || {
+            report(&*self.store, K::OPERATION, errors(&results))
+        });
 
         let (catalog, ttl) = (Arc::clone(&self.catalog), self.ttl);
         let settle = move || settle::<K>(&catalog, ttl, writes.into_iter().zip(replies), results, &recorded);
@@ -135,7 +137,7 @@ impl Writer {
             }
             return Fates::default();
         };
-        report("heartbeat", errors(&results));
+        report(&*self.store, "heartbeat", errors(&results));
 
         let mut fates = Fates::default();
         let mut counts = Beats::default();

@@ -9,7 +9,9 @@
 //! by the next read on this replica. Where the catalog lacks what the write left as it was, `acquaint` sees to that.
 //!
 //! What is bounded, and what happens then:
-//! - How much waits ([`slot::Limits`]). A request that doesn't fit is refused as a whole, at once: [`RegistryError::Busy`].
+//! - How much waits ([`slot::Limits`]), and less of it where the queue stands rather than moves
+//!   ([`queue::STANDING`]): a fleet that registers at once is let in, and many more than can be written don't make each
+//!   other wait ever longer. A request that doesn't fit is refused as a whole, at once: [`RegistryError::Busy`].
 //! - How long it waits ([`queue::PATIENCE`]). Then it is answered in the same way and never tried: a client that has
 //!   given up must not find its write done a minute later.
 //! - What waited while a batch found the database away, and took long to find it ([`LONG_AWAY`]): nothing of it is
@@ -224,7 +226,7 @@ impl Writer {
         let bytes = works.as_ref().iter().map(|(_, work)| work.bytes()).sum();
         let now = Instant::now();
         let mut state = self.lock();
-        if state.closed || !state.queue.has_room(lane, callers, bytes) {
+        if state.closed || !state.queue.has_room(lane, callers, bytes, now) {
             let first = !state.closed && !std::mem::replace(&mut state.overflowed[lane as usize], true);
             drop(state);
             if first {
@@ -316,7 +318,7 @@ impl Writer {
             Dropped::Away => RegistryError::Away,
         };
         let errors: Vec<RegistryError> = dropped.iter().map(|(_, why)| error(*why)).collect();
-        report("wait for a turn", errors.iter());
+        report(&*self.store, "wait for a turn", errors.iter());
         for ((work, why), error) in dropped.into_iter().zip(errors) {
             if why == Dropped::Late {
                 self.metrics.writes.rejected(work.class().lane().label(), work.callers() as u64);

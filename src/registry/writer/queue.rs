@@ -17,6 +17,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// For so long an item waits for its turn on the side way.
 pub(super) const PATIENCE_OF_THE_HELD: Duration = Duration::from_secs(2);
 
+/// When many wait, the next may have waited for so long: a few times what a batch takes.
+pub(super) const STANDING: Duration = Duration::from_millis(250);
+
 /// Something to be done for an id.
 pub(super) trait Item {
     fn class(&self) -> Class;
@@ -96,11 +99,22 @@ impl<T: Item> Queue<T> {
         }
     }
 
-    /// Whether so much more may wait.
-    pub(super) fn has_room(&self, lane: Lane, callers: usize, bytes: usize) -> bool {
+    /// Whether so much more may wait. Not if many do already, and whoever is next has waited for long: more comes than
+    /// goes then, and to let in more would only make all wait longer.
+    pub(super) fn has_room(&self, lane: Lane, callers: usize, bytes: usize, now: Instant) -> bool {
         let most = self.limits.waiting(lane);
-        self.waiting[lane as usize] + callers <= most.callers
+        let waiting = self.waiting[lane as usize] + callers;
+        waiting <= most.callers
             && self.bytes[lane as usize] + bytes <= most.bytes
+            && (waiting <= self.limits.crowd(lane) || !self.stands(lane, now))
+    }
+
+    /// Whether the next of a lane has waited for long.
+    fn stands(&self, lane: Lane, now: Instant) -> bool {
+        let of_lane = Class::ALL.into_iter().filter(|class| class.lane() == lane);
+        let next = |class: Class| self.lines.get(&self.ready[class as usize].front()?.id)?.first();
+        let since = of_lane.filter_map(next).map(|next| next.since).min();
+        since.is_some_and(|since| now.saturating_duration_since(since) > STANDING)
     }
 
     /// How many callers wait in line.
@@ -108,10 +122,11 @@ impl<T: Item> Queue<T> {
         self.waiting[lane as usize]
     }
 
-    /// Whether not more than half of what may wait does.
+    /// Whether not more than half of what may wait in any case does.
     pub(super) fn is_half_empty(&self, lane: Lane) -> bool {
         let most = self.limits.waiting(lane);
-        self.waiting[lane as usize] <= most.callers / 2 && self.bytes[lane as usize] <= most.bytes / 2
+        let callers = most.callers.min(self.limits.crowd(lane));
+        self.waiting[lane as usize] <= callers / 2 && self.bytes[lane as usize] <= most.bytes / 2
     }
 
     /// How many callers have their items on the side way, and wait for their turn there.

@@ -81,6 +81,10 @@ pub(super) struct Limits {
     pub(super) writes: Size,
     /// Callers that wait for signs of life to be noted.
     pub(super) heartbeats: Size,
+    /// Writes that may wait however long it takes: two of the largest requests.
+    pub(super) crowd_of_writes: usize,
+    /// The same for callers with signs of life.
+    pub(super) crowd_of_heartbeats: usize,
     /// The largest batch of writes. One item may be larger.
     pub(super) write_batch: Size,
     /// The largest batch of signs of life.
@@ -98,7 +102,10 @@ impl Default for Limits {
         Self {
             writes: Size { callers: 20_000, bytes: 64 * MIB },
             heartbeats: Size { callers: 100_000, bytes: 64 * MIB },
-            write_batch: Size { callers: 1_000, bytes: 4 * MIB },
+            crowd_of_writes: 2_000,
+            crowd_of_heartbeats: 20_000,
+            // Larger ones are hardly faster, and all in them wait for the last.
+            write_batch: Size { callers: 500, bytes: 4 * MIB },
             heartbeat_batch: Size { callers: 5_000, bytes: 4 * MIB },
             held: Size { callers: 10_000, bytes: 64 * MIB },
             under_way: 2,
@@ -111,6 +118,14 @@ impl Limits {
         match lane {
             Lane::Writes => self.writes,
             Lane::Heartbeats => self.heartbeats,
+        }
+    }
+
+    /// So many wait without having to go on at a certain pace.
+    pub(super) fn crowd(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Writes => self.crowd_of_writes,
+            Lane::Heartbeats => self.crowd_of_heartbeats,
         }
     }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::pool::Pool;
+use crate::going::keep_going;
 
 /// How often the server in use is asked whether it takes writes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -120,7 +121,13 @@ impl Seeker {
         let (stop, task) = (CancellationToken::new(), TaskTracker::new());
         if hosts.are_several() {
             let stopped = stop.clone();
-            task.spawn(async move { stopped.run_until_cancelled(seek(hosts, pool, moved)).await });
+            task.spawn(async move {
+                stopped
+                    .run_until_cancelled(keep_going("looking for the primary", || {
+                        seek(&hosts, &pool, &moved)
+                    }))
+                    .await
+            });
         }
         task.close();
         Self { _stop_when_dropped: stop.clone().drop_guard(), stop, task }
@@ -132,20 +139,26 @@ impl Seeker {
     }
 }
 
-async fn seek(hosts: Hosts, pool: Pool, moved: Moved) {
+async fn seek(hosts: &Hosts, pool: &Pool, moved: &Moved) {
     let mut is_lost = false;
+    // Not one of the pool: those may all be in use, and that is no reason to look for another server.
+    let mut asking = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if matches!(tokio::time::timeout(ANSWER_TIMEOUT, in_use(&pool)).await, Ok(Ok(true))) {
+        let before = pool.connect_options();
+        let in_use = tokio::time::timeout(ANSWER_TIMEOUT, still_takes_writes(&mut asking, &before)).await;
+        if matches!(in_use, Ok(Ok(true))) {
             is_lost = false;
             continue;
         }
+        asking = None;
         match hosts.find().await {
             Ok(host) => {
-                let before = pool.connect_options();
                 let is_another = place(host) != place(&before);
-                // To the same one, too: what is older may lead to what it was before it was promoted.
-                use_host(&pool, host, &moved);
+                // What leads to one that said no may lead there for longer than that one does.
+                if is_another || matches!(in_use, Ok(Ok(false))) {
+                    use_host(pool, host, moved);
+                }
                 if is_another {
                     tracing::warn!(
                         from = place(&before),
@@ -164,11 +177,16 @@ async fn seek(hosts: Hosts, pool: Pool, moved: Moved) {
     }
 }
 
-async fn in_use(pool: &Pool) -> Result<bool, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    let answer = takes_writes(&mut connection).await?;
-    connection.keep_at_hand();
-    Ok(answer)
+/// Asks over the same connection as before, if there is one.
+async fn still_takes_writes(
+    asking: &mut Option<PgConnection>,
+    host: &PgConnectOptions,
+) -> Result<bool, sqlx::Error> {
+    let connection = match asking {
+        Some(connection) => connection,
+        None => asking.insert(host.connect().await?),
+    };
+    takes_writes(connection).await
 }
 
 /// From now on connections are made to this one, and those that there are go.

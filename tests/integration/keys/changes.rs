@@ -1,6 +1,6 @@
 //! Keys come, change and go while the server runs.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::Method;
 
@@ -93,6 +93,22 @@ async fn a_key_that_is_taken_away_ends_its_watches_and_no_others() {
     assert_eq!(server.ask_as(Some("b"), Method::PUT, &node("n"), EFFECT).await.status, 201);
     assert_eq!(of_b.next().await.gist(), ("change", "registered", "n"));
     drop((of_a, of_b));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_taken_away_ends_its_long_polls() {
+    let file = KeyFile::of(&[entry("a", "read", ""), entry("b", "admin", "")]);
+    let server = file.serve(Backend::Sqlite, &[]).await;
+    let begun = Instant::now();
+    let poll = server.get_as("a", "/v1/nodes?since=0&wait=60s");
+    let take_away = async {
+        eventually("it waits", async || metric(&server, "b", "long_polls").await == "1").await;
+        file.write(&entry("b", "admin", ""));
+    };
+    let (answer, ()) = futures_util::future::join(poll, take_away).await;
+    assert_eq!(answer.status, 401, "{}", answer.text);
+    assert!(begun.elapsed() < Duration::from_mins(1));
     server.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! A healthy database is not taken for one that is away, whatever is asked of it.
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::put;
@@ -41,16 +42,21 @@ async fn rows_that_are_refused_or_held_cost_nobody_else_anything() {
     server.stop().await;
 }
 
-/// The database ends the statement by itself, and says so.
+/// The database ends the statement by itself, and says so. The silence that is allowed is far shorter than that takes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_that_takes_too_long_costs_nobody_else_anything() {
-    let server = TestServer::start_with(Backend::Postgres, &["--breaker-failures=1"]).await;
+    let arguments = ["--breaker-failures=1", "--database-silence=3s"];
+    let server = TestServer::start_with(Backend::Postgres, &arguments).await;
     assert_eq!(put(&server, "n").await.status, 201);
     let mut owner = server.database.as_ref().unwrap().connect().await;
-    // It blocks who reads the rows, and not who asks whether the database is there.
-    sql::run(&mut owner, "BEGIN; LOCK TABLE node_registrations IN ACCESS EXCLUSIVE MODE").await;
+    // It blocks who reads rows, and not who asks whether the database is there.
+    sql::run(&mut owner, "BEGIN; LOCK TABLE node_registrations, node_events IN ACCESS EXCLUSIVE MODE").await;
     let query = format!("/v1/nodes?consistency=strong&metadata={}", encoded(&json!({"a": 1}).to_string()));
-    server.get(&query).await.problem(503, "unavailable");
+    let reads =
+        [query.as_str(), "/v1/events", "/v1/nodes/n?consistency=strong"].map(|path| server.get_once(path));
+    for answer in join_all(reads).await {
+        answer.problem(503, "unavailable");
+    }
     never_opened(&server).await;
     sql::run(&mut owner, "ROLLBACK").await;
     assert_eq!(server.get(&query).await.status, 200);
@@ -63,8 +69,7 @@ async fn a_file_that_somebody_holds_is_not_away() {
     assert_eq!(put(&server, "n").await.status, 201);
     let mut other = server.open_sqlite().await;
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    let many =
-        futures_util::future::join_all((0..20).map(|n| put(&server, if n % 2 == 0 { "n" } else { "m" })));
+    let many = join_all((0..20).map(|n| put(&server, if n % 2 == 0 { "n" } else { "m" })));
     for answer in many.await {
         assert_eq!(answer.status, 503, "{}", answer.text);
     }

@@ -95,7 +95,7 @@ async fn a_route_that_nobody_has_declared_is_refused_to_everybody() {
     let router = axum::Router::new()
         .route("/declared", anything())
         .route("/forgotten", anything())
-        .layer(GuardLayer::new(Arc::clone(&all), declared, None));
+        .layer(GuardLayer::new(Some(Arc::clone(&all)), declared, None));
     let ask = async |method: Method, path: &str, token: Option<&str>| {
         let mut request = request(token, None);
         *request.method_mut() = method;

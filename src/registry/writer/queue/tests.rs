@@ -112,6 +112,10 @@ impl Setting {
         batches
     }
 
+    fn has_room(&self, callers: usize, bytes: usize) -> bool {
+        self.queue.has_room(Lane::Writes, callers, bytes, self.now)
+    }
+
     fn dropped(&mut self) -> Vec<(String, Dropped)> {
         self.queue.take_dropped().into_iter().map(|(thing, why)| (thing.name, why)).collect()
     }
@@ -218,15 +222,44 @@ fn an_id_with_many_that_wait_holds_up_nobody() {
 fn what_may_wait_is_bounded() {
     let limits = Limits { writes: Size { callers: 3, bytes: 100 }, ..Limits::default() };
     let mut setting = Setting::with(limits);
-    assert!(setting.queue.has_room(Lane::Writes, 3, 100));
-    assert!(!setting.queue.has_room(Lane::Writes, 4, 100) && !setting.queue.has_room(Lane::Writes, 3, 101));
+    assert!(setting.has_room(3, 100));
+    assert!(!setting.has_room(4, 100) && !setting.has_room(3, 101));
     setting.push_all(&[("a", "r1"), ("b", "r2"), ("c", "h3")]);
-    assert!(setting.queue.has_room(Lane::Writes, 1, 80) && !setting.queue.has_room(Lane::Writes, 2, 1));
+    assert!(setting.has_room(1, 80) && !setting.has_room(2, 1));
     assert!(!setting.queue.is_half_empty(Lane::Writes));
     let (_, batch) = setting.names();
-    assert!(setting.queue.has_room(Lane::Writes, 3, 100), "what is under way doesn't wait");
+    assert!(setting.has_room(3, 100), "what is under way doesn't wait");
     assert!(setting.queue.is_half_empty(Lane::Writes));
     setting.end(batch);
+    setting.drain();
+}
+
+#[test]
+fn of_many_who_wait_for_long_there_are_no_more() {
+    let limits = Limits { crowd_of_writes: 2, under_way: 1, ..Limits::default() };
+    let mut setting = Setting::with(limits);
+    setting.push_all(&[("a", "r1"), ("b", "r2")]);
+    let (_, first) = setting.names();
+    setting.push_all(&[("c", "r3"), ("d", "d4")]);
+    assert!(setting.has_room(1_000, 1), "the next has come just now");
+    setting.pass(STANDING);
+    assert!(setting.has_room(1_000, 1));
+    setting.pass(Duration::from_millis(1));
+    assert!(!setting.has_room(1, 1), "three would wait");
+    assert!(setting.queue.has_room(Lane::Heartbeats, 1_000, 1, setting.now), "the other lane moves");
+    setting.end(first);
+    let (names, second) = setting.names();
+    assert_eq!(names, ["r3"]);
+    assert!(setting.has_room(1, 1), "two would wait");
+    assert!(!setting.has_room(2, 1), "and three are too many: the first of them has waited");
+    setting.end(second);
+    let (_, third) = setting.names();
+    assert!(setting.has_room(1_000, 1), "nobody waits");
+    // Thousands for one id are no crowd at the door of the others.
+    setting.push_all(&[("d", "r5"), ("d", "r6"), ("d", "r7")]);
+    setting.pass(2 * STANDING);
+    assert!(setting.has_room(1_000, 1));
+    setting.end(third);
     setting.drain();
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::going::survive;
 use crate::node::Revision;
 use crate::store::postgres::begin;
 use crate::store::postgres::pool::Pool;
@@ -37,8 +38,13 @@ impl Notifier {
     pub(in crate::store::postgres) fn start(pool: Pool, sessions: Sessions) -> Self {
         let newest = watch::Sender::new(Revision::ZERO);
         let (stop, task) = (CancellationToken::new(), TaskTracker::new());
-        let (told, stopped) = (newest.subscribe(), stop.clone());
-        task.spawn(async move { stopped.run_until_cancelled(run(told, pool, sessions)).await });
+        let (mut told, stopped) = (newest.subscribe(), stop.clone());
+        task.spawn(async move {
+            let telling = async {
+                while survive("telling of changes", run(&mut told, &pool, &sessions)).await.is_none() {}
+            };
+            stopped.run_until_cancelled(telling).await
+        });
         task.close();
         Self { newest, stop, task }
     }
@@ -58,10 +64,10 @@ impl Notifier {
     }
 }
 
-async fn run(mut newest: watch::Receiver<Revision>, pool: Pool, sessions: Sessions) {
+async fn run(newest: &mut watch::Receiver<Revision>, pool: &Pool, sessions: &Sessions) {
     while newest.changed().await.is_ok() {
         let payload = newest.borrow_and_update().to_string();
-        match tokio::time::timeout(LONGEST_CALL, notify(&pool, &sessions, &payload)).await {
+        match tokio::time::timeout(LONGEST_CALL, notify(pool, sessions, &payload)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "other replicas could not be told of a change"),
             Err(_) => tracing::debug!("other replicas could not be told of a change in time"),
