@@ -150,6 +150,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
+    server::survive_hangup()?;
     telemetry::init(settings.log_format, &settings.log)?;
     for name in
         config::unknown_variables(std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()))

@@ -258,16 +258,23 @@ async fn restored(snapshot: Option<SnapshotSettings>, ttl: Duration) -> Option<R
     None
 }
 
-/// Resolves at the first SIGTERM or SIGINT. From now on, SIGHUP doesn't end the process: what is to be read again then sees
-/// to it itself, and where nothing is, whoever sends it means no stop.
+/// From now on, SIGHUP doesn't end the process. What is to be read again then sees to it itself; where nothing is, or not
+/// yet, whoever sends it means no stop.
+///
+/// # Errors
+/// If the signal can't be handled.
+pub fn survive_hangup() -> std::io::Result<()> {
+    // That it was asked for once is enough.
+    signal(SignalKind::hangup()).map(drop)
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
 ///
 /// # Errors
 /// If the signals can't be handled.
 pub fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // That it was asked for once is enough.
-    drop(signal(SignalKind::hangup())?);
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

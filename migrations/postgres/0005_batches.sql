@@ -40,7 +40,6 @@ BEGIN
         SET jit = off
         SET enable_seqscan = off
         SET plan_cache_mode = force_generic_plan
-        SET onex_registry.writer = 'registry'
         AS $function$
         #variable_conflict use_variable
         DECLARE
@@ -51,6 +50,8 @@ BEGIN
             IF current_setting('transaction_isolation') <> 'read committed' THEN
                 RAISE EXCEPTION 'a batch needs READ COMMITTED' USING ERRCODE = '25001';
             END IF;
+            -- Not a SET of the function: who owns the table may not make one of a parameter that PostgreSQL doesn't know.
+            done := set_config('onex_registry.writer', 'registry', true);
             done := set_config('lock_timeout', row_timeout, true);
             IF waits THEN
                 SELECT array_agg(i.place::int), array_agg(n.ctid) INTO locked, rows

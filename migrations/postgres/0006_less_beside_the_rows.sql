@@ -77,7 +77,6 @@ BEGIN
         SET jit = off
         SET enable_seqscan = off
         SET plan_cache_mode = force_generic_plan
-        SET onex_registry.writer = 'registry'
         AS $function$
         #variable_conflict use_variable
         DECLARE
@@ -104,6 +103,7 @@ BEGIN
             IF current_setting('transaction_isolation') <> 'read committed' THEN
                 RAISE EXCEPTION 'a batch needs READ COMMITTED' USING ERRCODE = '25001';
             END IF;
+            done := set_config('onex_registry.writer', 'registry', true);
             done := set_config('lock_timeout', row_timeout, true);
             -- Rows that are waited for here are not skipped below: they are ours then.
             IF waits THEN

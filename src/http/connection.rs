@@ -9,7 +9,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderValue;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::response::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     /// `None`: connections are not encrypted.
     pub(super) acceptors: Option<Acceptors>,
     pub(super) metrics: Arc<Metrics>,
+    /// The server is about to stop: who is answered is told to make no other request on this connection.
+    pub(super) leaving: CancellationToken,
     pub(super) stopping: CancellationToken,
     /// Requests that are being answered.
     pub(super) in_flight: Arc<AtomicUsize>,
@@ -155,9 +158,12 @@ where
         let answer = router.call(request);
         let heads = &heads;
         async move {
-            let answer: Result<_, Infallible> = answer.await;
+            let Ok(mut answer) = answer.await;
             heads.await_next();
-            answer.map(|answer| in_flight.until_sent(answer))
+            if shared.leaving.is_cancelled() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(in_flight.until_sent(answer))
         }
     });
     let connection = http1::Builder::new()

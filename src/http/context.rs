@@ -22,6 +22,8 @@ pub(super) struct RequestContext {
     authority: Authority,
     /// By how many milliseconds more than it ought to it may take, for it waits on purpose.
     extension: AtomicU64,
+    /// In milliseconds: so long it has waited on purpose.
+    waited: AtomicU64,
 }
 
 /// Names a request: the client's name for it if that is sane, else one of ours.
@@ -41,7 +43,7 @@ impl RequestContext {
             Uuid::new_v4().hyphenated().encode_lower(&mut id);
             CorrelationId::Ours(id)
         };
-        Self { correlation_id, authority, extension: AtomicU64::new(0) }
+        Self { correlation_id, authority, extension: AtomicU64::new(0), waited: AtomicU64::new(0) }
     }
 
     /// The name of the request.
@@ -79,6 +81,17 @@ impl RequestContext {
     pub(super) fn extend(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.extension.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// The request has waited on purpose, for so long: that is not slow.
+    pub(super) fn note_waited(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// How long it has waited on purpose.
+    pub(super) fn waited(&self) -> Duration {
+        Duration::from_millis(self.waited.load(Ordering::Relaxed))
     }
 
     /// By how much the time limit was extended since this was asked last.

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
@@ -99,12 +100,13 @@ pub(super) async fn discover(
     let waits = poll.is_some();
     if let Some(Poll { since, wait }) = poll {
         context.extend(wait);
-        let _waiting = app.metrics.watches.polled();
+        let (_waiting, begun) = (app.metrics.watches.polled(), Instant::now());
         tokio::select! {
             () = app.registry.await_change(&query, since, wait) => {}
             () = peer::hung_up(peer.as_deref()) => {}
             () = context.authority().revoked() => return Err(Problem::key_not_valid()),
         }
+        context.note_waited(begun.elapsed());
     }
     let seen = app.registry.discover(&query, freshness).await?;
     let Listing { nodes, more } = &seen.value;

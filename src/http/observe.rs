@@ -111,7 +111,7 @@ impl Around {
             let status = response.status().as_u16();
             series.answered(&app.metrics, status, took);
             let latency_ms = || took.as_secs_f64() * 1_000.0;
-            if took > app.limits.slow {
+            if took.saturating_sub(context.waited()) > app.limits.slow {
                 tracing::warn!(status, latency_ms = latency_ms(), "slow request");
             } else {
                 tracing::info!(status, latency_ms = latency_ms(), "request");

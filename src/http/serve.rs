@@ -1,10 +1,12 @@
 //! Connections: accepted, served, and brought to an end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
@@ -22,6 +24,11 @@ use crate::metrics::{Metrics, Refusal};
 
 /// The pause after a failure to accept, such as too many open files: it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long clients are told that the server is about to stop: longer than a busy one waits between two requests.
+const LEAVE_TIME: Duration = Duration::from_millis(200);
+/// So long, the first request of a connection may take to be seen that was made at the last moment.
+const LAST_REQUESTS: Duration = Duration::from_millis(50);
 
 /// So many clients that are turned away are waited for until they have read it. They are open files, too.
 const MOST_TOLD_AT_ONCE: usize = 64;
@@ -47,15 +54,14 @@ pub struct Door {
     pub metrics: Arc<Metrics>,
 }
 
-/// Serves until `stop`. Then no new connection is taken, and requests in flight finish within `limit`. What hasn't by
-/// then is cut off. Half a head is no request: nobody is cut off who has sent no more.
+/// Serves until `stop`, and a moment longer. Then no new connection is taken, and requests in flight finish within `limit`.
+/// What hasn't by then is cut off. Half a head is no request: nobody is cut off who has sent no more.
 ///
 /// All connections end with this future, also if it is dropped.
 pub async fn serve(door: Door, router: Router, stop: impl Future<Output = ()>, limit: Duration) -> Ended {
     let Door { listener, tls, limits, metrics } = door;
     let gate = Arc::new(Gate::new(limits, Arc::clone(&metrics)));
     let tellers = Arc::new(Semaphore::new(MOST_TOLD_AT_ONCE));
-    tokio::pin!(stop);
     let (acceptors, reloader) = tls.map(|tls| (tls.acceptors, tls.reloader)).unzip();
     let reloading = async {
         match reloader {
@@ -64,33 +70,32 @@ pub async fn serve(door: Door, router: Router, stop: impl Future<Output = ()>, l
         }
     };
     tokio::pin!(reloading);
-    let stopping = CancellationToken::new();
+    let (leaving, stopping) = (CancellationToken::new(), CancellationToken::new());
     let in_flight = Arc::new(AtomicUsize::new(0));
     let shared = Arc::new(Shared {
         router,
         acceptors,
         metrics,
+        leaving: leaving.clone(),
         stopping: stopping.clone(),
         in_flight: Arc::clone(&in_flight),
     });
     let mut connections = JoinSet::new();
     let told = Seldom::default();
+    // Until the stop, and for a moment longer: who keeps a connection is told by the next answer to make another one
+    // elsewhere, instead of losing a request that is on its way when it is closed.
+    let until_closed = async {
+        stop.await;
+        tracing::info!("stopping: requests in flight finish");
+        leaving.cancel();
+        tokio::time::sleep(LEAVE_TIME.min(limit / 10)).await;
+    };
+    tokio::pin!(until_closed);
     loop {
         tokio::select! {
-            () = &mut stop => break,
+            () = &mut until_closed => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => {
-                    let shared = Arc::clone(&shared);
-                    match gate.enter(address.ip()) {
-                        Ok(entered) => {
-                            connections.spawn(async move {
-                                connection::serve(stream, address.ip(), shared).await;
-                                drop(entered);
-                            });
-                        }
-                        Err(why) => turn_away(stream, why, &shared, &tellers, &mut connections),
-                    }
-                }
+                Ok(accepted) => let_in(accepted, &gate, &shared, &tellers, &mut connections),
                 Err(error) => {
                     if told.is_due() {
                         tracing::warn!(
@@ -107,8 +112,12 @@ pub async fn serve(door: Door, router: Router, stop: impl Future<Output = ()>, l
             () = &mut reloading => {}
         }
     }
-    tracing::info!("stopping: requests in flight finish");
+    // The system has taken these already, and their requests may be there.
+    while let Some(Ok(accepted)) = listener.accept().now_or_never() {
+        let_in(accepted, &gate, &shared, &tellers, &mut connections);
+    }
     drop(listener);
+    tokio::time::sleep(LAST_REQUESTS.min(limit / 10)).await;
     stopping.cancel();
     let deadline = Instant::now() + limit;
     let all_ended = async {
@@ -118,6 +127,25 @@ pub async fn serve(door: Door, router: Router, stop: impl Future<Output = ()>, l
     };
     let in_time = tokio::time::timeout_at(deadline, all_ended).await.is_ok();
     Ended { in_time: in_time || in_flight.load(Ordering::Acquire) == 0, deadline }
+}
+
+fn let_in(
+    (stream, address): (TcpStream, SocketAddr),
+    gate: &Arc<Gate>,
+    shared: &Arc<Shared>,
+    tellers: &Arc<Semaphore>,
+    connections: &mut JoinSet<()>,
+) {
+    match gate.enter(address.ip()) {
+        Ok(entered) => {
+            let shared = Arc::clone(shared);
+            connections.spawn(async move {
+                connection::serve(stream, address.ip(), shared).await;
+                drop(entered);
+            });
+        }
+        Err(why) => turn_away(stream, why, shared, tellers, connections),
+    }
 }
 
 /// Tells a client why it may not come in, and hangs up.

@@ -1,5 +1,7 @@
 //! The instant at which life is judged, and the outages that nobody is to be blamed for.
 
+use std::time::Duration;
+
 use super::record::Ttl;
 use super::timestamp::Timestamp;
 
@@ -75,6 +77,14 @@ impl Horizon {
     #[must_use]
     pub fn at(at: Timestamp) -> Self {
         Self { at, outage: None }
+    }
+
+    /// For how long there has been an outage that is not known to be over; `None` if there is none.
+    #[must_use]
+    pub fn stands_still(&self) -> Option<Duration> {
+        let outage = self.outage.filter(|outage| outage.ended >= self.at)?;
+        let micros = self.at.unix_micros().saturating_sub(outage.began.unix_micros());
+        Some(Duration::from_micros(u64::try_from(micros).unwrap_or_default()))
     }
 
     /// Whether a sign of life still counts. One that is exactly one TTL old does.

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use self::breaker::Breaker;
-use self::catalog::Catalog;
+use self::catalog::{Catalog, Fleet};
 use self::currency::Currency;
 use self::follower::{Follower, FollowerParts, Suspicion};
 use self::guard::Guarded;
@@ -188,7 +188,7 @@ impl Registry {
     pub fn condition(&self) -> Condition {
         Condition {
             revision: self.catalog.fleet().map(|fleet| fleet.revision()),
-            stale: self.currency.stale(),
+            stale: self.age(self.catalog.fleet().as_deref()),
             breaker: self.breaker.phase(),
             is_open: self.guard.is_open(),
         }
@@ -198,7 +198,15 @@ impl Registry {
     /// it is no time, or the database itself answers.
     #[must_use]
     pub fn stale(&self, freshness: Freshness) -> Option<Duration> {
-        if freshness.strong || self.catalog.fleet().is_none() { None } else { self.currency.stale() }
+        let fleet = self.catalog.fleet().filter(|_| !freshness.strong)?;
+        self.age(Some(&fleet))
+    }
+
+    /// For how long it has not been known what the table has, or no replica could write down that signs of life are taken:
+    /// then statuses stand still.
+    fn age(&self, fleet: Option<&Fleet>) -> Option<Duration> {
+        let standing_still = fleet.and_then(|fleet| fleet.horizon().stands_still());
+        self.currency.stale().max(standing_still)
     }
 
     /// Waits until this replica has reported to the database for the first time, but not for long. Before that, it is not

@@ -44,6 +44,32 @@ fn known() -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_who_may_nothing_else_migrates_and_serves() {
+    let database = TestDatabase::create().await;
+    let role = database.create_role("owner").await;
+    let mut admin = database.connect().await;
+    sql::run(&mut admin, format!("ALTER DATABASE {} OWNER TO {role}", database.name())).await;
+    let server = TestServer::start_on(&database.url_as(&role), &[]).await;
+    assert_eq!(applied(&database).await, known());
+    serves(&server).await;
+    let many =
+        json!({"nodes": [{"node_id": "a", "node_type": "effect"}, {"node_id": "b", "node_type": "effect"}]});
+    assert_eq!(server.post("/v1/batch/nodes", many).await.status, 200);
+    let alive = server.post("/v1/batch/heartbeats", json!({"node_ids": ["a", "b"]})).await;
+    assert_eq!(alive.status, 200, "{}", alive.text);
+    sql::upsert(&mut admin, "by_sql", "effect", "{}").await.unwrap();
+    let expected =
+        ["n registered", "n updated", "n deregistered", "a registered", "b registered", "by_sql registered"];
+    let told: Vec<String> = sql::registrations(&mut admin, 0)
+        .await
+        .into_iter()
+        .map(|(id, kind)| format!("{id} {kind}"))
+        .collect();
+    assert_eq!(told, expected, "each change is recorded once");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_start_at_once_on_an_empty_database_all_come_up() {
     for isolation in ["read committed", "serializable"] {
         let database = TestDatabase::create().await;

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::TestDatabase;
 use crate::harness::process::{Process, program, run};
+use crate::harness::sql::eventually;
 
 const ANY_PORT: &str = "ONEX_REGISTRY_LISTEN";
 
@@ -77,6 +78,55 @@ async fn sighup_ends_nothing_where_there_is_nothing_to_read_again() {
     assert_eq!(put(&process, "n").await, 201);
     assert_eq!(status(&process, "/livez").await, 200);
     process.signal("TERM").await;
+    assert!(process.wait().await.success());
+}
+
+/// Sends one request after the other, each after the answer to the one before, until nobody takes any. Whether connections
+/// are kept is up to the server, or each is used once.
+async fn ask_until_gone(address: String, once: bool) -> u32 {
+    let close = if once { "Connection: close\r\n" } else { "" };
+    let request = format!("GET /v1/nodes HTTP/1.1\r\nHost: h\r\n{close}\r\n");
+    let mut answered = 0;
+    // Refused: it is known that nothing was asked.
+    while let Ok(mut connection) = TcpStream::connect(&address).await {
+        loop {
+            connection.write_all(request.as_bytes()).await.expect("it is taken");
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"}") {
+                let bytes = connection.read_buf(&mut answer).await.expect("it is answered");
+                assert_ne!(bytes, 0, "it is answered to the end: {}", String::from_utf8_lossy(&answer));
+            }
+            answered += 1;
+            let head = String::from_utf8_lossy(&answer).to_lowercase();
+            assert!(head.starts_with("http/1.1 200 "), "{head}");
+            if once || head.contains("connection: close") {
+                break;
+            }
+        }
+    }
+    answered
+}
+
+#[tokio::test]
+async fn a_stop_under_load_loses_no_request() {
+    let folder = folder();
+    let mut process = start(folder.path()).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 0..12 {
+        clients.spawn(ask_until_gone(process.address.clone(), number % 2 == 0));
+    }
+    eventually("they are at it", async || {
+        let metrics = reqwest::get(process.url("/metrics")).await.unwrap().text().await.unwrap();
+        let count = metrics.lines().find_map(|line| {
+            let labels = line.strip_prefix("onex_registry_http_request_duration_seconds_count{")?;
+            labels.contains("route=\"/v1/nodes\"").then(|| labels.rsplit(' ').next()?.parse::<f64>().ok())?
+        });
+        count.is_some_and(|count| count > 100.0)
+    })
+    .await;
+    process.signal("TERM").await;
+    let answered = clients.join_all().await;
+    assert!(answered.iter().all(|answered| *answered > 0), "{answered:?}");
     assert!(process.wait().await.success());
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use futures_util::FutureExt as _;
+
 use super::Guard;
 use crate::http::problem::Problem;
 use crate::keys::Key;
@@ -44,8 +46,11 @@ impl Authority {
         may
     }
 
-    /// Refuses the request unless it may change this node.
+    /// Refuses the request unless it may change this node. The key may have ended while the body was on its way.
     pub(in crate::http) fn to_change(&self, node_id: &str) -> Result<(), Problem> {
+        if self.revoked().now_or_never().is_some() {
+            return Err(Problem::key_not_valid());
+        }
         if self.may_change(node_id) { Ok(()) } else { Err(Problem::not_covered()) }
     }
 

@@ -98,6 +98,10 @@ impl Guard {
         let shown = match self.token(request.headers())? {
             Some(token) => self.keys.of_secret(token.as_bytes(), OffsetDateTime::now_utc()),
             None => match request.extensions().get::<CertifiedName>() {
+                // Whoever shows something else means that, and not the certificate beside it.
+                Some(_) if request.headers().contains_key(header::AUTHORIZATION) => {
+                    return Err(self.missing());
+                }
                 Some(name) => match self.keys.of_name(name.as_str(), OffsetDateTime::now_utc()) {
                     Shown::Expired | Shown::Unknown if is_open => return Ok(None),
                     shown => shown,

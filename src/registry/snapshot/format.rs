@@ -92,10 +92,15 @@ pub(super) fn read(
     place: &str,
     mut take: impl FnMut(NodeRecord),
 ) -> Result<Header, SnapshotError> {
-    let file = File::open(path).map_err(|error| match error.kind() {
+    let missing = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => SnapshotError::None,
         _ => error.into(),
-    })?;
+    };
+    // Asked before it is opened: to open a pipe is to wait for whoever writes to it.
+    if !std::fs::metadata(path).map_err(missing)?.is_file() {
+        return Err(SnapshotError::Broken);
+    }
+    let file = File::open(path).map_err(missing)?;
     let length = file.metadata()?.len();
     let mut reader = BufReader::with_capacity(1 << 16, file);
     check(&mut reader, length)?;

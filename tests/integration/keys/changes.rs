@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::Method;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::EFFECT;
 use crate::harness::keys::{KeyFile, entry, secret};
@@ -109,6 +111,31 @@ async fn a_key_that_is_taken_away_ends_its_long_polls() {
     let (answer, ()) = futures_util::future::join(poll, take_away).await;
     assert_eq!(answer.status, 401, "{}", answer.text);
     assert!(begun.elapsed() < Duration::from_mins(1));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_taken_away_while_the_body_is_on_its_way_writes_nothing() {
+    let file = KeyFile::of(&[entry("a", "write", ""), entry("b", "admin", "")]);
+    let server = file.serve(Backend::Sqlite, &[]).await;
+    let mut late = TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap();
+    let head = format!(
+        "PUT /v1/nodes/late HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        secret("a"),
+        EFFECT.len()
+    );
+    let (first, rest) = EFFECT.split_at(5);
+    late.write_all((head + first).as_bytes()).await.unwrap();
+    eventually("it is being read", async || metric(&server, "b", "http_requests_in_flight").await == "2")
+        .await;
+    file.write(&entry("b", "admin", ""));
+    eventually("it is gone", async || status(&server, "a").await == 401).await;
+    late.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    late.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    assert_eq!(server.get_as("b", &node("late")).await.status, 404);
     server.stop().await;
 }
 

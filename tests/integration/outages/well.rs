@@ -78,3 +78,23 @@ async fn a_file_that_somebody_holds_is_not_away() {
     sql::eventually("it goes on", async || put(&server, "n").await.status == 200).await;
     server.stop().await;
 }
+
+/// The database is well, and nobody can write down that it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statuses_that_stand_still_are_said_to() {
+    let server = TestServer::start(Backend::Postgres).await;
+    assert_eq!(put(&server, "n").await.status, 201);
+    let mut owner = server.database.as_ref().unwrap().connect().await;
+    sql::run(&mut owner, "BEGIN; SELECT * FROM onex_registry_state FOR UPDATE").await;
+    sql::eventually("it is said", async || server.get_once("/v1/nodes/n").await.stale_seconds() >= Some(3))
+        .await;
+    let ready = server.get("/readyz").await;
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("degraded")), "{}", ready.text);
+    sql::run(&mut owner, "ROLLBACK").await;
+    sql::eventually("they go on", async || {
+        server.get_once("/v1/nodes/n").await.stale_seconds().is_none()
+            && server.get("/readyz").await.json()["status"] == "ok"
+    })
+    .await;
+    server.stop().await;
+}

@@ -70,6 +70,18 @@ fn a_certified_name_has_the_rights_of_the_key_of_that_name_unless_a_key_is_shown
 }
 
 #[test]
+fn another_scheme_is_not_made_good_by_a_certificate() {
+    let guard = guard(Public::default());
+    for shown in ["Basic YTpi", "", "Bearerreader"] {
+        let mut request = Request::new(Body::empty());
+        request.headers_mut().insert(header::AUTHORIZATION, shown.parse().unwrap());
+        request.extensions_mut().insert(CertifiedName::named("reader-key"));
+        let refused = guard.key_for(Access::Read, &request).err().map(|problem| problem.status().as_u16());
+        assert_eq!(refused, Some(401), "{shown}");
+    }
+}
+
+#[test]
 fn what_is_public_takes_a_good_key_and_no_bad_one() {
     let guard = guard(Public { metrics: true, ..Public::default() });
     for (access, token, expected) in [
