@@ -3,5 +3,6 @@
 
 mod checker;
 mod clients;
+mod dice;
 mod one_replica;
 mod several_replicas;
