@@ -59,13 +59,13 @@ impl MortalCluster {
     }
 
     /// This one, which is dead, lives again as a standby of another one, and has nothing left of its own.
-    #[cfg_attr(test, expect(dead_code, reason = "for scripts/chaos"))]
+    #[allow(dead_code, reason = "for scripts/chaos")]
     pub(crate) fn come_back_as_standby_of(&mut self, primary: &Self) {
         cluster::copy(primary.port, &self.folder);
         self.come_back();
     }
 
-    #[cfg_attr(test, expect(dead_code, reason = "for scripts/chaos"))]
+    #[allow(dead_code, reason = "for scripts/chaos")]
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -92,7 +92,7 @@ impl MortalCluster {
     }
 
     /// All its processes are killed, and nothing is put in order.
-    #[cfg_attr(test, expect(dead_code, reason = "for scripts/chaos"))]
+    #[allow(dead_code, reason = "for scripts/chaos")]
     pub(crate) fn be_killed(&mut self) {
         // First none may make others.
         signal("STOP", &[self.pid()]);
@@ -103,7 +103,7 @@ impl MortalCluster {
     }
 
     /// Whether it has ended by itself. Then it is dead.
-    #[cfg_attr(test, expect(dead_code, reason = "for scripts/chaos"))]
+    #[allow(dead_code, reason = "for scripts/chaos")]
     pub(crate) fn has_ended(&mut self) -> bool {
         let ended = self.postgres.as_mut().is_none_or(|postgres| postgres.try_wait().unwrap().is_some());
         if ended {
