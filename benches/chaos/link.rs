@@ -42,6 +42,10 @@ impl Link {
             tool::run_words(&format!("ip -n {namespace} addr add {far}/30 dev {theirs}"))?;
             tool::run_words(&format!("ip -n {namespace} link set {theirs} up"))?;
         }
+        // What the kernel can't do is found out now, and not in the middle of a run.
+        link.lose(20)?;
+        link.delay()?;
+        link.heal()?;
         Ok(link)
     }
 

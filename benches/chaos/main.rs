@@ -90,7 +90,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         eprintln!("== skipped: {missing}");
     }
     let ran = run::run(&stage, seed, Duration::from_secs(arguments.seconds), &arguments.only).await?;
-    let verdict = verdict::judge(&stage, ran).await?;
+    let verdict = verdict::judge(&stage, ran)?;
     print!("{}", table::Table { verdict: &verdict, seed });
     verdict.show();
     if !verdict.is_good() {

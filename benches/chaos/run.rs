@@ -34,6 +34,7 @@ const TO_AGREE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(crate) struct Happened {
     pub(crate) faults: Vec<Fault>,
+    pub(crate) began: u64,
     /// When the last of them was over.
     pub(crate) ended: u64,
     /// When the next began, or the run ended.
@@ -92,6 +93,8 @@ pub(crate) async fn run(stage: &Stage, seed: u64, time: Duration, only: &[Fault]
     while let Some(client) = clients.join_next().await {
         client??;
     }
+    // What was begun is ended, and signs of life that came last are events now.
+    tokio::time::sleep(2 * CALM).await;
     let ends = [end(&stage.fleet).await?, end(&stage.file).await?];
     // Watchers are told what has happened last.
     tokio::time::sleep(2 * CALM).await;
@@ -123,16 +126,17 @@ async fn faults(
         .collect();
     anyhow::ensure!(!all.is_empty(), "none of these faults can happen here");
     let mut singly = all.clone();
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut happened: Vec<Happened> = Vec::new();
-    while begun.elapsed() < time {
+    while start.elapsed() < time {
         let faults = match singly.len() {
             0 => by_chance(&all, &mut dice),
             left => vec![singly.swap_remove(dice.below(left))],
         };
         let names: Vec<String> = faults.iter().map(|fault| fault.name()).collect();
-        eprintln!("== {:>4} s: {}", begun.elapsed().as_secs(), names.join(" and "));
+        eprintln!("== {:>4} s: {}", start.elapsed().as_secs(), names.join(" and "));
         let rolls: Vec<Dice> = faults.iter().map(|_| Dice(dice.below(usize::MAX >> 1) as u64)).collect();
+        let began = stage.fleet.book.now();
         let all_at_once = faults.iter().zip(rolls).map(|(fault, dice)| fault.happen(stage, dice));
         let ends = futures_util::future::try_join_all(all_at_once).await?;
         let ended = ends.into_iter().max().unwrap_or_default();
@@ -145,7 +149,7 @@ async fn faults(
                 anyhow::bail!("{wrong:?}");
             }
         }
-        happened.push(Happened { faults, ended, until: stage.fleet.book.now() });
+        happened.push(Happened { faults, began, ended, until: stage.fleet.book.now() });
     }
     Ok(happened)
 }

@@ -21,6 +21,10 @@ struct Times {
     happened: usize,
     writes: Vec<u64>,
     reads: Vec<u64>,
+    /// So many writes and reads were answered late meanwhile.
+    late_writes: usize,
+    slowest_write: u64,
+    late_reads: usize,
     /// So many recoveries, of one server each, took longer than the limit, or didn't end.
     late: usize,
     limits: Vec<u64>,
@@ -90,11 +94,13 @@ impl Table<'_> {
             };
             writeln!(
                 f,
-                "| {name} | {} | {} | {} | {limit} | {} |",
+                "| {name} | {} | {} | {} | {limit} | {} | {} | {} |",
                 times.happened,
                 shown(times.writes),
                 shown(times.reads),
-                times.late
+                times.late,
+                late(times.late_writes, times.slowest_write),
+                times.late_reads
             )?;
         }
         Ok(())
@@ -106,6 +112,9 @@ impl Times {
         let limit = u64::try_from(recovered.limit().as_micros()).unwrap_or(u64::MAX);
         self.happened += 1;
         self.limits.push(limit);
+        self.late_writes += recovered.late.writes;
+        self.late_reads += recovered.late.reads;
+        self.slowest_write = self.slowest_write.max(recovered.late.slowest_write);
         for recovery in &recovered.of_servers {
             self.writes.extend(recovery.write);
             self.reads.extend(recovery.read);

@@ -17,6 +17,8 @@ const FAR: u32 = 3;
 pub(crate) struct Recovered {
     pub(crate) happened: Happened,
     pub(crate) of_servers: Vec<Recovery>,
+    /// Of what was asked from its beginning on, until all was well.
+    pub(crate) late: Lateness,
 }
 
 /// What a site has to show.
@@ -46,7 +48,7 @@ pub(crate) struct Verdict {
     pub(crate) missing: Vec<String>,
 }
 
-pub(crate) async fn judge(stage: &Stage, ran: Ran) -> anyhow::Result<Verdict> {
+pub(crate) fn judge(stage: &Stage, ran: Ran) -> anyhow::Result<Verdict> {
     let document: Value = serde_json::from_str(DOCUMENT)?;
     let mut verdict = Verdict {
         sites: Vec::new(),
@@ -104,7 +106,7 @@ impl Verdict {
             acknowledged: count(|what| matches!(what, What::Write { acknowledged: true, .. })),
             reads: count(|what| matches!(what, What::Read { .. })),
             told,
-            late: rules::lateness(&asked),
+            late: rules::lateness(asked.iter()),
             worst_memory: site.servers.iter().map(|server| server.worst_memory()).collect(),
         });
     }
@@ -113,8 +115,13 @@ impl Verdict {
         let of_the_file = happened.faults.iter().all(|fault| fault.is_of_the_file());
         let site = if of_the_file { &stage.file } else { &stage.fleet };
         let (ended, until) = (happened.ended, happened.until);
-        let of_servers = rules::recovery(&site.book.asked(), site.servers.len(), ended, until);
-        let recovered = Recovered { happened, of_servers };
+        let asked = site.book.asked();
+        let of_servers = rules::recovery(&asked, site.servers.len(), ended, until);
+        let late = rules::lateness(
+            asked.iter().filter(|request| request.ended >= happened.began && request.began < until),
+        );
+        drop(asked);
+        let recovered = Recovered { happened, of_servers, late };
         let limit = u64::try_from((recovered.limit() * FAR).as_micros()).unwrap_or(u64::MAX);
         for recovery in &recovered.of_servers {
             let in_time = |took: Option<u64>| took.is_some_and(|took| took <= limit);

@@ -43,9 +43,9 @@ pub(crate) struct Lateness {
     pub(crate) slowest_read: u64,
 }
 
-pub(crate) fn lateness(asked: &[Asked]) -> Lateness {
+pub(crate) fn lateness<'a>(asked: impl Iterator<Item = &'a Asked>) -> Lateness {
     let mut late = Lateness::default();
-    for request in asked.iter().filter(|request| request.answer().is_some()) {
+    for request in asked.filter(|request| request.answer().is_some()) {
         let took = request.ended - request.began;
         match request.kind {
             Kind::Write | Kind::Strong => {

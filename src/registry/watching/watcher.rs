@@ -145,10 +145,10 @@ impl Watcher {
         }
         loop {
             let fleet = self.registry.catalog.fleet()?;
-            if fleet.epoch() != self.epoch {
-                if let Err(notice) = self.go_over_to(&fleet).await {
-                    return notice;
-                }
+            if fleet.epoch() != self.epoch
+                && let Err(notice) = self.go_over_to(&fleet).await
+            {
+                return notice;
             }
             // Another replica has been here.
             if fleet.revision() < self.position {

@@ -1,14 +1,14 @@
 //! The rules by which `scripts/chaos` judges find what is wrong, and nothing else.
 
 mod answers;
+#[path = "../../../benches/chaos/rules/mod.rs"]
+mod chaos;
 mod end;
 mod freshness;
 mod recovery;
-#[path = "../../../benches/chaos/rules/mod.rs"]
-mod rules;
 mod stops;
 
-use rules::{Answer, Asked, Call, Kind, Outcome};
+use chaos::{Answer, Asked, Call, Kind, Outcome};
 
 /// A request and its answer.
 fn asked(kind: Kind, began: u64, ended: u64, answer: Answer) -> Asked {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::asked;
-use super::rules::{Answer, Asked, Kind, Lateness, Outcome, answers, lateness};
+use super::chaos::{Answer, Asked, Kind, Lateness, Outcome, answers, lateness};
 
 const SECOND: u64 = 1_000_000;
 
@@ -48,5 +48,5 @@ fn what_is_late_is_counted() {
         took(Kind::AtLeast, 4 * SECOND),
     ];
     let expected = Lateness { writes: 2, slowest_write: 3 * SECOND, reads: 1, slowest_read: SECOND / 2 };
-    assert_eq!(lateness(&requests), expected);
+    assert_eq!(lateness(requests.iter()), expected);
 }

@@ -1,8 +1,8 @@
 //! Of `benches/chaos/rules/end.rs`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::rules::{Beat, beats, table};
+use super::chaos::{Beat, beats, table};
 
 fn events() -> Vec<Value> {
     vec![

@@ -1,7 +1,7 @@
 //! Of `benches/chaos/rules/freshness.rs`.
 
 use super::asked;
-use super::rules::{Answer, Kind, freshness};
+use super::chaos::{Answer, Kind, freshness};
 
 /// The limit of the rule, in microseconds.
 const FRESH: u64 = 4_500_000;

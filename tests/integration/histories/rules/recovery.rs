@@ -1,7 +1,7 @@
 //! Of `benches/chaos/rules/recovery.rs`.
 
 use super::asked;
-use super::rules::{Answer, Kind, Recovery, recovery};
+use super::chaos::{Answer, Kind, Recovery, recovery};
 
 #[test]
 fn the_first_success_after_the_end_counts() {

@@ -1,7 +1,7 @@
 //! Of `benches/chaos/rules/stops.rs`.
 
 use super::asked;
-use super::rules::{Answer, Asked, Down, Kind, Outcome, Stream, broken, closed};
+use super::chaos::{Answer, Asked, Down, Kind, Outcome, Stream, broken, closed};
 
 const ASKED: Down = Down { server: 0, from: 5_000_000, to: 6_000_000, was_asked: true };
 const KILLED: Down = Down { was_asked: false, ..ASKED };
