@@ -97,6 +97,8 @@ pub struct Registry {
     currency: Arc<Currency>,
     snapshots: Option<Snapshots>,
     catalog: Arc<Catalog>,
+    /// The loading that the fleet from the disk is of, if it began with one.
+    restored: Option<u64>,
     watching: Watching,
     follower: Follower,
     metrics: Arc<Metrics>,
@@ -117,6 +119,7 @@ impl Registry {
     pub fn start(parts: Parts) -> Result<Self, ProberError> {
         let ttl = parts.ttl.into();
         let currency = Arc::new(Currency::new());
+        let is_restored = parts.restored.is_some();
         let catalog = match parts.restored {
             Some(restored) => {
                 currency.note_age(restored.age);
@@ -125,6 +128,7 @@ impl Registry {
             }
             None => Arc::new(Catalog::new(ttl)),
         };
+        let restored = catalog.fleet().filter(|_| is_restored).map(|fleet| fleet.epoch());
         let breaker = Arc::new(Breaker::new(parts.breaker, Arc::clone(&parts.metrics)));
         let guard = Arc::new(Guarded::new(parts.store, Arc::clone(&breaker), parts.is_open));
         let store: Arc<dyn Store> = Arc::<Guarded>::clone(&guard);
@@ -166,6 +170,7 @@ impl Registry {
             currency,
             watching: Watching::start(&catalog),
             catalog,
+            restored,
             follower,
             metrics: parts.metrics,
             ttl,

@@ -60,12 +60,16 @@ impl Registry {
         id: &NodeKey,
         freshness: Freshness,
     ) -> Result<Seen<Option<Shown>>, RegistryError> {
-        if let Some(fleet) = self.fleet(freshness).await? {
-            let horizon = *fleet.horizon();
-            let value = fleet.get(id).map(|node| fleet.show(node));
-            return Ok(Seen { value, revision: fleet.revision(), horizon });
-        }
-        let seen = self.ask_store("get", freshness, || self.store.get(id)).await?;
+        let seen = loop {
+            if let Some(fleet) = self.fleet(freshness).await? {
+                let horizon = *fleet.horizon();
+                let value = fleet.get(id).map(|node| fleet.show(node));
+                return Ok(Seen { value, revision: fleet.revision(), horizon });
+            }
+            if let Some(seen) = self.ask_store("get", freshness, || self.store.get(id)).await? {
+                break seen;
+            }
+        };
         let value = seen.value.map(|record| show(&record, &seen.horizon, self.ttl));
         Ok(Seen { value, revision: seen.revision, horizon: seen.horizon })
     }
@@ -79,12 +83,16 @@ impl Registry {
         query: &DiscoveryQuery,
         freshness: Freshness,
     ) -> Result<Seen<Listing>, RegistryError> {
-        if let Some(fleet) = self.fleet(freshness).await? {
-            let Found { nodes, more } = self.page(&fleet, query).await?;
-            let (revision, horizon) = (fleet.revision(), *fleet.horizon());
-            return Ok(Seen { value: Listing { nodes, more }, revision, horizon });
-        }
-        let seen = self.ask_store("discover", freshness, || self.store.discover(query)).await?;
+        let seen = loop {
+            if let Some(fleet) = self.fleet(freshness).await? {
+                let Found { nodes, more } = self.page(&fleet, query).await?;
+                let (revision, horizon) = (fleet.revision(), *fleet.horizon());
+                return Ok(Seen { value: Listing { nodes, more }, revision, horizon });
+            }
+            if let Some(seen) = self.ask_store("discover", freshness, || self.store.discover(query)).await? {
+                break seen;
+            }
+        };
         let nodes = seen.value.records.iter().map(|record| show(record, &seen.horizon, self.ttl)).collect();
         let value = Listing { nodes, more: seen.value.more };
         Ok(Seen { value, revision: seen.revision, horizon: seen.horizon })
@@ -116,9 +124,14 @@ impl Registry {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn summary(&self) -> Result<Seen<Summary>, RegistryError> {
-        match self.catalog.fleet() {
-            Some(fleet) => self.counted(fleet).await,
-            None => self.read("summary", self.store.summary()).await,
+        loop {
+            if let Some(fleet) = self.catalog.fleet() {
+                return self.counted(fleet).await;
+            }
+            let seen = self.read("summary", self.store.summary()).await?;
+            if self.may_stand_in(seen.revision).await {
+                return Ok(seen);
+            }
         }
     }
 
@@ -136,13 +149,13 @@ impl Registry {
     }
 
     /// Asks the store, again if what it has is not fresh enough: the database has not seen the change either, or is a
-    /// standby that lags behind.
+    /// standby that lags behind. `None` if it was to stand in for the catalog, which is there now and older.
     async fn ask_store<T, F>(
         &self,
         operation: &'static str,
         freshness: Freshness,
         mut ask: impl FnMut() -> F,
-    ) -> Result<Seen<T>, RegistryError>
+    ) -> Result<Option<Seen<T>>, RegistryError>
     where
         F: Future<Output = Result<Seen<T>, RegistryError>>,
     {
@@ -150,7 +163,8 @@ impl Registry {
         loop {
             let seen = self.read(operation, ask()).await?;
             if seen.revision >= freshness.at_least {
-                return Ok(seen);
+                let is_wanted = freshness.strong || self.may_stand_in(seen.revision).await;
+                return Ok(is_wanted.then_some(seen));
             }
             let again = Instant::now() + PAUSE;
             if again > deadline {
@@ -158,6 +172,12 @@ impl Registry {
             }
             tokio::time::sleep_until(again).await;
         }
+    }
+
+    /// Whether what the store says up to this revision may stand in for the catalog: what is read from that afterwards is not
+    /// to be older. If the catalog is about to be there, and isn't in the end, an answer that is late is better than none.
+    async fn may_stand_in(&self, revision: Revision) -> bool {
+        tokio::time::timeout(PATIENCE, self.catalog.may_be_shown(revision)).await.unwrap_or(true)
     }
 
     /// How many nodes a fleet has.

@@ -2,6 +2,9 @@
 //! thing at a time, and several agree, whatever becomes of their connections to the database.
 
 mod checker;
+mod checker_checked;
 mod clients;
+mod dice;
 mod one_replica;
+mod rules;
 mod several_replicas;

@@ -6,7 +6,7 @@ use super::Catalog;
 use super::apply::{Ahead, Applying, Outcome};
 use super::fleet::Fleet;
 use super::following::Following;
-use crate::node::{NodeKey, NodeRecord, Timestamp};
+use crate::node::{NodeKey, NodeRecord, Revision, Timestamp};
 use crate::store::page::rendered_bytes;
 use crate::store::{Followed, Loaded, Recorded};
 
@@ -78,6 +78,7 @@ impl<'a> Loading<'a> {
         let mut writer = catalog.write();
         writer.meanwhile = Some(Meanwhile::default());
         writer.loadings += 1;
+        catalog.reopen(&mut writer);
         Self {
             catalog,
             fleet: Fleet::empty(catalog.ttl, writer.epoch + 1),
@@ -100,6 +101,20 @@ impl<'a> Loading<'a> {
         while following.has_more() {
             following.go_on(Applying::new(&mut self.fleet, &mut self.ahead));
         }
+    }
+
+    /// From now on nobody is shown by the store what is newer than this; returns whether somebody was already. Then there
+    /// is more to be followed before this may be the fleet.
+    pub fn close(&mut self, loaded: &Loaded) -> bool {
+        let mut writer = self.catalog.write();
+        if writer.loadings != self.number {
+            return false;
+        }
+        writer.is_closing = true;
+        let shown = writer.shown;
+        drop(writer);
+        self.read(loaded);
+        self.fleet.revision() < shown
     }
 
     fn read(&mut self, loaded: &Loaded) {
@@ -138,6 +153,7 @@ impl<'a> Loading<'a> {
             }
         }
         writer.ahead = std::mem::take(&mut self.ahead);
+        (writer.is_closing, writer.shown) = (false, Revision::ZERO);
         writer.epoch = self.fleet.epoch();
         let revision = self.fleet.revision();
         catalog.current.store(Some(Arc::new(self.fleet.clone())));
@@ -152,6 +168,7 @@ impl Drop for Loading<'_> {
         let mut writer = self.catalog.write();
         if writer.loadings == self.number {
             writer.meanwhile = None;
+            self.catalog.reopen(&mut writer);
         }
     }
 }

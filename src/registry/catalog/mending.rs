@@ -44,6 +44,7 @@ impl Catalog {
         self.revision.send_replace(None);
         // Revisions may have gone back: nobody would ever get to this one.
         writer.wanted = Revision::ZERO;
+        writer.shown = Revision::ZERO;
         self.gap.notify_one();
     }
 
@@ -67,6 +68,37 @@ impl Catalog {
         }
         // The sender is ours.
         drop(known.wait_for(is_there).await);
+    }
+
+    /// Somebody is about to be shown this revision by the store, as there was no fleet: who is shown the fleet afterwards must
+    /// not find something older. Whether that can't be. If not, there is a fleet now, which is to be shown instead. Waits for
+    /// one that is about to be there.
+    pub async fn may_be_shown(&self, revision: Revision) -> bool {
+        let mut known = self.revision();
+        loop {
+            // Before looking: what comes while we look wakes us up again.
+            known.mark_unchanged();
+            {
+                let mut writer = self.write();
+                match &*self.current.load() {
+                    Some(fleet) => return fleet.revision() >= revision,
+                    None if writer.is_closing => {}
+                    None => {
+                        writer.shown = writer.shown.max(revision);
+                        return true;
+                    }
+                }
+            }
+            // The sender is ours.
+            let _ = known.changed().await;
+        }
+    }
+
+    /// Nothing is about to be there any more: who waited for it goes on without it.
+    pub(super) fn reopen(&self, writer: &mut Writer) {
+        if std::mem::take(&mut writer.is_closing) {
+            self.revision.send_modify(|_| {});
+        }
     }
 
     /// Waits until there is such a gap, or all has to be loaded anew.

@@ -84,6 +84,10 @@ struct Writer {
     epoch: u64,
     /// Somebody waits for the changes up to this one.
     wanted: Revision,
+    /// Somebody was shown this one by the store, as there was no fleet.
+    shown: Revision,
+    /// What is loaded is about to become the fleet: until then nobody is to be shown what is newer.
+    is_closing: bool,
 }
 
 impl Catalog {

@@ -139,6 +139,7 @@ impl Reader {
         let loaded = within(LONGEST_LOAD, loading_all).await?;
         let mut position = loaded.position.clone();
         let mut signs_are_missing = false;
+        let mut is_closed = false;
         loop {
             let followed = within(LONGEST_CALL, self.store.follow(&position)).await?;
             position.clone_from(&followed.position);
@@ -146,7 +147,11 @@ impl Reader {
             let more = followed.more();
             loading.followed(&loaded, followed);
             if !more {
-                break;
+                // Once: where revisions have gone back, no reading on brings what somebody was shown.
+                if is_closed || !loading.close(&loaded) {
+                    break;
+                }
+                is_closed = true;
             }
         }
         let lives = if signs_are_missing { self.read_signs().await? } else { Vec::new() };

@@ -145,8 +145,10 @@ impl Watcher {
         }
         loop {
             let fleet = self.registry.catalog.fleet()?;
-            if fleet.epoch() != self.epoch {
-                return Some(Notice::End(End::Reset));
+            if fleet.epoch() != self.epoch
+                && let Err(notice) = self.go_over_to(&fleet).await
+            {
+                return notice;
             }
             // Another replica has been here.
             if fleet.revision() < self.position {
@@ -167,6 +169,31 @@ impl Watcher {
                 return notice;
             }
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Goes on with a fleet that has been loaded since. `Err` has what is told instead.
+    ///
+    /// In place of what was on the disk, that is: its numbers are the table's own, so that the log says what has come after
+    /// them. Any other fleet is only replaced if something was wrong with it, and the same numbers may mean something else.
+    async fn go_over_to(&mut self, fleet: &Fleet) -> Result<(), Option<Notice>> {
+        if self.registry.restored != Some(self.epoch) {
+            return Err(Some(Notice::End(End::Reset)));
+        }
+        let turn = self.registry.watching.log_readers.acquire().await;
+        match self.registry.check_log(self.position).await {
+            Ok(()) => {
+                self.epoch = fleet.epoch();
+                self.phase = Phase::Behind;
+                Ok(())
+            }
+            Err(RegistryError::EventsGone { .. }) => Err(Some(Notice::End(End::Reset))),
+            Err(_) => {
+                // With the turn: nobody else is told anything else now.
+                tokio::time::sleep(PAUSE).await;
+                drop(turn);
+                Err(None)
+            }
         }
     }
 

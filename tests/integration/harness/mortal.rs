@@ -1,6 +1,6 @@
 //! A cluster of its own for one test, which can die and come back, and be stopped in the middle of what it does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,13 +8,15 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::cluster::{self, Owner};
 
-const SETTINGS: [&str; 2] = ["fsync=off", "full_page_writes=off"];
+/// What the tests run with: nothing is worth more to them than speed.
+const OF_THE_TESTS: [&str; 2] = ["fsync=off", "full_page_writes=off"];
 
 /// A PostgreSQL that a test has for itself, with one database. It is gone with this value.
 pub(crate) struct MortalCluster {
     folder: PathBuf,
     owner: Option<Owner>,
     port: u16,
+    settings: Vec<String>,
     /// `None` while it is dead.
     postgres: Option<Child>,
     /// Those who see to its end if this process ends first.
@@ -31,19 +33,41 @@ impl MortalCluster {
 
     /// It is made, and has never lived.
     pub(crate) fn prepare() -> Self {
-        let folder = new_folder();
+        Self::prepare_in(new_folder(), &OF_THE_TESTS)
+    }
+
+    /// The same in a folder that is made for it, with settings of its own.
+    pub(crate) fn prepare_in(folder: PathBuf, settings: &[&str]) -> Self {
         let owner = cluster::make(&folder);
-        Self { folder, owner, port: cluster::free_port(), postgres: None, watchdogs: Vec::new() }
+        let settings = settings.iter().map(ToString::to_string).collect();
+        Self { folder, owner, port: cluster::free_port(), settings, postgres: None, watchdogs: Vec::new() }
     }
 
     /// A standby of this one, which lives.
     pub(crate) fn standby(&self) -> Self {
-        let folder = new_folder();
+        self.standby_in(new_folder())
+    }
+
+    /// The same in a folder that is made for it.
+    pub(crate) fn standby_in(&self, folder: PathBuf) -> Self {
         let owner = cluster::copy(self.port, &folder);
+        let (settings, watchdogs) = (self.settings.clone(), Vec::new());
         let mut standby =
-            Self { folder, owner, port: cluster::free_port(), postgres: None, watchdogs: Vec::new() };
+            Self { folder, owner, port: cluster::free_port(), settings, postgres: None, watchdogs };
         standby.come_back();
         standby
+    }
+
+    /// This one, which is dead, lives again as a standby of another one, and has nothing left of its own.
+    #[allow(dead_code, reason = "for scripts/chaos")]
+    pub(crate) fn come_back_as_standby_of(&mut self, primary: &Self) {
+        cluster::copy(primary.port, &self.folder);
+        self.come_back();
+    }
+
+    #[allow(dead_code, reason = "for scripts/chaos")]
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -67,10 +91,32 @@ impl MortalCluster {
         postgres.wait().unwrap();
     }
 
+    /// All its processes are killed, and nothing is put in order.
+    #[allow(dead_code, reason = "for scripts/chaos")]
+    pub(crate) fn be_killed(&mut self) {
+        // First none may make others.
+        signal("STOP", &[self.pid()]);
+        let processes = self.processes();
+        let mut postgres = self.postgres.take().expect("it lives");
+        signal("KILL", &processes);
+        postgres.wait().unwrap();
+    }
+
+    /// Whether it has ended by itself. Then it is dead.
+    #[allow(dead_code, reason = "for scripts/chaos")]
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let ended = self.postgres.as_mut().is_none_or(|postgres| postgres.try_wait().unwrap().is_some());
+        if ended {
+            self.postgres = None;
+        }
+        ended
+    }
+
     /// It lives again.
     pub(crate) fn come_back(&mut self) {
         assert!(self.postgres.is_none(), "it is dead");
-        let (postgres, watchdog) = cluster::launch(&self.folder, self.owner, self.port, &SETTINGS);
+        let settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
+        let (postgres, watchdog) = cluster::launch(&self.folder, self.owner, self.port, &settings);
         self.postgres = Some(postgres);
         self.watchdogs.push(watchdog);
     }

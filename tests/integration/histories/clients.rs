@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::checker::{Log, Operation, What};
+use super::checker::{Log, Operation, Source, What};
+use super::dice::Dice;
 use crate::harness::{Answer, TestServer, node};
 
 /// What all clients share.
@@ -34,17 +35,6 @@ impl Book {
             |operation: &&Operation| matches!(operation.what, What::Write { acknowledged: true, .. });
         let reads = history.iter().filter(|operation| matches!(operation.what, What::Read { .. })).count();
         (history.iter().filter(acknowledged).count(), reads)
-    }
-}
-
-/// Numbers that look like chance, and are the same in each run.
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn below(&mut self, limit: usize) -> usize {
-        // Constants of PCG's multiplier and increment; the high bits are the good ones.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % limit
     }
 }
 
@@ -78,7 +68,7 @@ pub(super) async fn client(
             book.newest.fetch_max(revision, Ordering::SeqCst);
         }
         if let Some(what) = what {
-            let operation = Operation { client: number, replica, node: id, began, ended, what };
+            let operation = Operation { replica, node: id, began, ended, what };
             book.history.lock().unwrap().push(operation);
         }
     }
@@ -100,7 +90,8 @@ async fn write(
     let answer = server.send(method, &node(id), body, &[("x-correlation-id", &correlation_id)]).await;
     // A 404 wrote nothing, and says nothing that a read doesn't say.
     let acknowledged = answer.status < 300;
-    let what = (answer.status != 404).then_some(What::Write { correlation_id, acknowledged });
+    let what =
+        (answer.status != 404).then_some(What::Write { correlation_id, acknowledged, value: None, on: None });
     (what, answer)
 }
 
@@ -112,7 +103,7 @@ async fn read(server: &TestServer, id: &str, at_least: Option<i64>) -> (Option<W
     }
     let seen = answer.header("registry-revision").unwrap().parse().unwrap();
     let found = (answer.status == 200).then(|| answer.json()["revision"].as_i64().unwrap());
-    (Some(What::Read { found, seen, at_least }), answer)
+    (Some(What::Read { found, value: None, seen: Some(seen), at_least, source: Source::Replica }), answer)
 }
 
 /// All events, from the first.

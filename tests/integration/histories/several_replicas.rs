@@ -7,7 +7,8 @@ use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::checker::{judge, judge_watcher};
-use super::clients::{Book, Dice, client, log};
+use super::clients::{Book, client, log};
+use super::dice::Dice;
 use crate::harness::sql::{eventually, newest, value};
 use crate::harness::{TestDatabase, TestServer};
 

@@ -93,6 +93,30 @@ async fn with_a_snapshot_it_serves_what_it_last_knew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_a_snapshot_is_told_what_has_happened_since_once_the_table_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut cluster, _) = kept(folder.path()).await;
+    let server = unready(&cluster, &["--probe-interval=0", &setting(&folder.path().join("fleet"))]).await;
+    let newest = server.get("/v1/nodes").await.header("registry-revision").unwrap().to_owned();
+    let after = format!("after={newest}");
+    let mut watches = [server.watch("").await, server.watch(&after).await];
+
+    cluster.come_back();
+    let mut plain = cluster.connect().await;
+    sql::upsert(&mut plain, "by_sql", "effect", "{}").await.unwrap();
+    for watch in &mut watches {
+        loop {
+            let message = watch.next().await;
+            assert_eq!(message.name, "change", "nothing is wrong with what was told: {message:?}");
+            if message.gist() == ("change", "registered", "by_sql") {
+                break;
+            }
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_that_is_not_right_is_not_served() {
     let folder = tempfile::tempdir().unwrap();
     let (cluster, _) = kept(folder.path()).await;

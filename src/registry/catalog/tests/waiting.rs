@@ -33,6 +33,41 @@ fn a_fleet_that_lacks_the_change_is_not_taken_whatever_number_is_told() {
 }
 
 #[test]
+fn what_the_store_has_shown_is_in_the_fleet_that_is_shown_after_it() {
+    let revision = |number| Revision::new(number).unwrap();
+    let catalog = Catalog::new(TTL);
+    let mut loading = catalog.load();
+    assert_eq!(catalog.may_be_shown(revision(7)).now_or_never(), Some(true), "nothing is about to be there");
+    assert!(loading.close(&loaded(5, 0)), "somebody has seen more");
+    let mut newer = pin!(catalog.may_be_shown(revision(8)));
+    let mut older = pin!(catalog.may_be_shown(revision(4)));
+    assert_eq!((newer.as_mut().now_or_never(), older.as_mut().now_or_never()), (None, None));
+    loading.finish(&loaded(5, 0)).unwrap();
+    assert_eq!(newer.now_or_never(), Some(false), "the fleet is there, and older");
+    assert_eq!(older.now_or_never(), Some(true));
+    let mut loading = catalog.load();
+    assert!(!loading.close(&loaded(6, 0)), "of what was shown, all is known by now");
+}
+
+#[test]
+fn who_waits_for_a_loading_goes_on_without_it_if_it_ends_in_nothing() {
+    let catalog = Catalog::new(TTL);
+    let mut loading = catalog.load();
+    assert!(!loading.close(&loaded(5, 0)));
+    let mut waiting = pin!(catalog.may_be_shown(Revision::new(6).unwrap()));
+    assert_eq!(waiting.as_mut().now_or_never(), None);
+    let mut another = catalog.load();
+    assert_eq!(waiting.now_or_never(), Some(true));
+    assert!(another.close(&loaded(5, 0)), "somebody has seen more");
+    let mut waiting = pin!(catalog.may_be_shown(Revision::new(6).unwrap()));
+    assert_eq!(waiting.as_mut().now_or_never(), None);
+    drop(loading);
+    assert_eq!(waiting.as_mut().now_or_never(), None, "that came to nothing before");
+    drop(another);
+    assert_eq!(waiting.now_or_never(), Some(true));
+}
+
+#[test]
 fn what_has_happened_since_the_table_was_read_is_there_when_it_is_shown() {
     let catalog = Catalog::new(TTL);
     let mut loading = catalog.load();
