@@ -54,9 +54,8 @@ impl Stage {
             .collect::<anyhow::Result<_>>()
             .unwrap_or_else(|error| none(&mut missing, "a full disk of PostgreSQL", &error));
         let file_disk = Disk::in_memory(&path.join("file"), FILE_MEBIBYTES)
-            .map(|disk| vec![disk])
-            .unwrap_or_else(|error| none(&mut missing, "a full disk of SQLite", &error))
-            .pop();
+            .map_err(|error| missing.push(format!("a full disk of SQLite: {error:#}")))
+            .ok();
         let links: Vec<Link> = (0..2)
             .map(Link::make)
             .collect::<anyhow::Result<_>>()
