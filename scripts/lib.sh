@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What the scripts share: how they speak, and how they get a PostgreSQL server. A script that sources this has a
-# function `cannot_install`, which says what is needed and ends it.
+# What the scripts share: how they speak, and how they get a PostgreSQL server and tools of Cargo's. A script that installs
+# from the packages of the system has a function `cannot_install`, which says what is needed and ends it.
 
 say() {
     printf '== %s\n' "$*"
@@ -21,6 +21,37 @@ step() {
 
 check_cargo() {
     cargo --version >/dev/null 2>&1 || fail "cargo is missing, or has no toolchain. Install Rust, best with rustup"
+}
+
+# Where a tool of Cargo's is, once it is installed. Its name, then its version.
+cargo_tool() {
+    printf 'target/tools/%s-%s/bin/%s\n' "$1" "$2" "$1"
+}
+
+# Its name, its version, and the SHA-256 of the same as a program that is built already (PyPI), for most machines: to build one
+# takes many minutes.
+install_cargo_tool() {
+    local folder=target/tools/$1-$2
+    say "$1 $2 is missing: installing it into $folder"
+    if ! unpack_cargo_tool "$@" "$folder"; then
+        rm -rf "$folder"
+        step cargo install --locked --root "$folder" --version "$2" "$1"
+    fi
+}
+
+# Fails on machines that there is no such program for.
+unpack_cargo_tool() {
+    [[ $(uname -s)-$(uname -m) == Linux-x86_64 ]] || return 1
+    local name=$1 version=$2 digest=$3 folder=$4
+    local unpacked=$folder/unpacked
+    mkdir -p "$unpacked" "$folder/bin" || return 1
+    printf 'astral-dev-toolchain-%s==%s --hash=sha256:%s\n' "$name" "$version" "$digest" >"$unpacked/requirements.txt"
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+        --dest "$unpacked" --requirement "$unpacked/requirements.txt" || return 1
+    python3 -m zipfile -e "$unpacked"/*.whl "$unpacked" || return 1
+    install -m 755 "$unpacked"/*.data/scripts/"$name" "$folder/bin/" || return 1
+    rm -rf "$unpacked"
+    "$folder/bin/$name" --version >/dev/null 2>&1
 }
 
 # Looks where the tests look: `programs` in tests/integration/harness/cluster.rs. Prints the folder.

@@ -96,7 +96,7 @@ pub(super) async fn discover(
     if let Some(answer) = edition.and_then(|edition| app.answers.get(text, edition)) {
         return Ok(respond(&app, &request, &answer, Freshness::default()));
     }
-    let Question { query, freshness, poll } = read(query.as_deref())?;
+    let Question { query, freshness, poll } = read(query.as_deref()).map_err(Problem::faults)?;
     let waits = poll.is_some();
     if let Some(Poll { since, wait }) = poll {
         context.extend(wait);
@@ -153,20 +153,20 @@ fn page(nodes: &[Shown], revision: Revision, next: Option<&str>) -> Vec<u8> {
 }
 
 /// What a client asks.
-struct Question {
-    query: DiscoveryQuery,
-    freshness: Freshness,
-    poll: Option<Poll>,
+pub(super) struct Question {
+    pub(super) query: DiscoveryQuery,
+    pub(super) freshness: Freshness,
+    pub(super) poll: Option<Poll>,
 }
 
 /// What a client waits for.
-struct Poll {
-    since: Revision,
-    wait: Duration,
+pub(super) struct Poll {
+    pub(super) since: Revision,
+    pub(super) wait: Duration,
 }
 
 /// Reads what to find, and says all that is wrong with it.
-fn read(query: Option<&str>) -> Result<Question, Problem> {
+pub(super) fn read(query: Option<&str>) -> Result<Question, Faults> {
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
     let allowed = [&filters::PARAMETERS[..], &PARAMETERS, &consistency::PARAMETERS];
     let mut given = QueryString::read(query, &allowed, &mut faults);
@@ -184,7 +184,7 @@ fn read(query: Option<&str>) -> Result<Question, Problem> {
             None => faults.parameter("cursor", "must be the next_cursor of a page"),
         }
     }
-    if faults.is_empty() { Ok(Question { query, freshness, poll }) } else { Err(Problem::faults(faults)) }
+    if faults.is_empty() { Ok(Question { query, freshness, poll }) } else { Err(faults) }
 }
 
 fn poll(given: &mut QueryString, has_cursor: bool, faults: &mut Faults) -> Option<Poll> {

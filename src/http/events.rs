@@ -129,7 +129,7 @@ pub(super) struct EventPageBody<'a> {
     )
 )]
 pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let query = read(query.as_deref())?;
+    let query = read(query.as_deref()).map_err(Problem::faults)?;
     let seen = app.registry.events(&query).await?;
     let body = EventPageBody {
         events: seen.value.events.iter().map(EventBody::new).collect(),
@@ -142,7 +142,7 @@ pub(super) async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> R
 }
 
 /// Reads which events, and says all that is wrong with it.
-fn read(query: Option<&str>) -> Result<EventQuery, Problem> {
+pub(super) fn read(query: Option<&str>) -> Result<EventQuery, Faults> {
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
     let mut given = QueryString::read(query, &[&PARAMETERS], &mut faults);
     let ids = given.all("node_id");
@@ -157,7 +157,7 @@ fn read(query: Option<&str>) -> Result<EventQuery, Problem> {
         kinds: kinds(&mut given, &mut faults),
         limit: given.page_limit(&mut faults),
     };
-    if faults.is_empty() { Ok(query) } else { Err(Problem::faults(faults)) }
+    if faults.is_empty() { Ok(query) } else { Err(faults) }
 }
 
 /// The kinds that are asked for.

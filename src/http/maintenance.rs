@@ -25,7 +25,7 @@ use crate::registry::MaintenanceWrite;
 #[allow(dead_code, reason = "describes in the document what `Reason::read` reads")]
 pub(super) struct MaintenanceBody {
     /// No control characters, and not white space alone
-    #[schema(min_length = 1, max_length = 500)]
+    #[schema(min_length = 1, max_length = 500, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$")]
     reason: String,
 }
 

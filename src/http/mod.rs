@@ -46,6 +46,8 @@ mod turned_away;
 mod watch;
 
 pub mod openapi;
+#[doc(hidden)]
+pub mod parsing;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -41,7 +41,7 @@ use crate::registry::{DeregisterWrite, RegisterWrite};
 #[allow(dead_code, reason = "describes in the document what `Registration::read` reads")]
 pub(super) struct RegistrationBody {
     /// The id. Where the path has it, it may be left out, else it must equal the path's
-    #[schema(min_length = 1, max_length = 255, nullable = false)]
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$", nullable = false)]
     node_id: Option<String>,
     #[schema(inline)]
     node_type: NodeTypeName,
@@ -70,8 +70,8 @@ pub(super) struct RegistrationBody {
 #[schema(as = NamedRegistration)]
 #[allow(dead_code, reason = "describes in the document what `Registration::read` reads")]
 pub(super) struct NamedRegistrationBody {
-    /// The id
-    #[schema(min_length = 1, max_length = 255)]
+    /// The id: no control characters, no white space at either end, not `.` or `..`
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$")]
     node_id: String,
     #[serde(flatten)]
     registration: RegistrationBody,
@@ -111,7 +111,7 @@ const REGISTER_PARAMETERS: [Parameter; 1] = [Parameter::once("alive")];
 #[utoipa::path(
     put, path = "/v1/nodes/{node_id}", tag = "nodes", operation_id = "registerNode",
     params(
-        ("node_id" = String, Path, description = "Id of the node, percent-encoded: 1 to 255 characters, no control characters, no white space at either end, not `.` or `..`", example = "node_artifact_change_detector_effect"),
+        ("node_id" = String, Path, description = "Id of the node, percent-encoded: 1 to 255 characters, no control characters, no white space at either end, not `.` or `..`", min_length = 1, max_length = 255, pattern = r"^[^\x00-\x1F\x7F-\x9F]*$", example = "node_artifact_change_detector_effect"),
         RegisterParameters,
         ("If-Match" = Option<String>, Header, description = "Only if the registration has this entity tag's revision; `*`: only if the node is registered"),
         ("If-None-Match" = Option<String>, Header, description = "`*`: only if the node is not registered"),

@@ -10,7 +10,7 @@ use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder,
-    Ref, RefOr, Required, Response, ResponseBuilder, Type, tag::TagBuilder,
+    Ref, RefOr, Required, Response, ResponseBuilder, Schema, Type, tag::TagBuilder,
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
@@ -132,8 +132,8 @@ fn complete_operation(path: &str, operation: &mut Operation) {
         if let RefOr::T(parameter) = parameter
             && parameter.parameter_in == ParameterIn::Header
         {
-            // What may be left out is not thereby `null`.
-            parameter.schema = Some(ObjectBuilder::new().schema_type(Type::String).into());
+            let (name, call) = (parameter.name.as_str(), operation.operation_id.as_deref());
+            parameter.schema = Some(header_schema(name, call.unwrap_or_default()));
         }
     }
 
@@ -201,6 +201,16 @@ fn complete_operation(path: &str, operation: &mut Operation) {
             response.headers.insert("X-Correlation-ID".to_owned(), header.into());
         }
     }
+}
+
+/// What a header field of a request may be. What may be left out is not thereby `null`.
+fn header_schema(name: &str, operation_id: &str) -> RefOr<Schema> {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    match name {
+        "If-None-Match" if writes(operation_id) => text.enum_values(Some(["*"])),
+        _ => text,
+    }
+    .into()
 }
 
 /// Whether it is answered from memory, as long as nobody wants the database's own answer.

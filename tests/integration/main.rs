@@ -15,6 +15,7 @@ mod batch;
 mod catalog_agrees;
 mod concurrency;
 mod conditional;
+mod corpus;
 mod discover;
 mod events;
 mod everywhere;

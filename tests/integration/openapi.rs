@@ -12,6 +12,7 @@ use crate::harness::{Answer, TestServer, encoded};
 
 mod answers;
 mod examples;
+mod requests;
 
 on_both_stores!(the_server_answers_the_document_that_is_checked_in, a_path_has_the_methods_of_the_document);
 
