@@ -55,7 +55,7 @@ fn secret(number: usize) -> String {
 }
 
 fn digest(number: usize) -> String {
-    Sha256::digest(secret(number)).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(secret(number)).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 static DIGESTS: LazyLock<[String; 10]> = LazyLock::new(|| std::array::from_fn(digest));

@@ -83,7 +83,7 @@ async fn encrypted(transport: Transport, address: IpAddr, acceptors: &Acceptors,
     let handshake = async {
         match transport.first_byte().await? {
             Some(byte) if byte == HANDSHAKE_RECORD || !byte.is_ascii_uppercase() => {
-                acceptors.current().accept(transport).await.map(Greeted::Agreed)
+                acceptors.current().accept(transport).await.map(|stream| Greeted::Agreed(Box::new(stream)))
             }
             // Most likely HTTP without TLS. To be told helps more than to be hung up on.
             Some(_) => {
@@ -94,7 +94,7 @@ async fn encrypted(transport: Transport, address: IpAddr, acceptors: &Acceptors,
         }
     };
     let stream = match in_time(HANDSHAKE_TIMEOUT, handshake, shared).await {
-        Some(Ok(Greeted::Agreed(stream))) => stream,
+        Some(Ok(Greeted::Agreed(stream))) => *stream,
         // Load balancers look whether somebody listens.
         Some(Ok(Greeted::SaidNothing)) => return,
         failed => {
@@ -117,7 +117,7 @@ async fn encrypted(transport: Transport, address: IpAddr, acceptors: &Acceptors,
 
 /// How a client begins where TLS is spoken.
 enum Greeted {
-    Agreed(TlsStream<Transport>),
+    Agreed(Box<TlsStream<Transport>>),
     WithoutTls,
     SaidNothing,
 }

@@ -279,7 +279,7 @@ fn report<'e>(store: &dyn Store, operation: &'static str, errors: impl Iterator<
             | RegistryError::Loading => {}
             // The breaker tells of these, and how many they were: there is one for each request of an outage.
             _ if error.is_of_an_outage(store.can_fall_silent()) => {
-                tracing::debug!(operation, items, reason, "{error}")
+                tracing::debug!(operation, items, reason, "{error}");
             }
             RegistryError::Away
             | RegistryError::Silent

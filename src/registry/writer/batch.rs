@@ -99,7 +99,7 @@ impl Writer {
         K::count(&self.metrics, &results);
         let failed = writes.iter().zip(&results).find(|(_, result)| is_failure(result));
         in_span_of(failed.map(|(write, _)| K::origin(write)), || {
-            report(&*self.store, K::OPERATION, errors(&results))
+            report(&*self.store, K::OPERATION, errors(&results));
         });
 
         let (catalog, ttl) = (Arc::clone(&self.catalog), self.ttl);

@@ -43,7 +43,7 @@ impl Notifier {
             let telling = async {
                 while survive("telling of changes", run(&mut told, &pool, &sessions)).await.is_none() {}
             };
-            stopped.run_until_cancelled(telling).await
+            Box::pin(stopped.run_until_cancelled(telling)).await
         });
         task.close();
         Self { newest, stop, task }
