@@ -81,9 +81,10 @@ impl Table<'_> {
         }
         writeln!(
             f,
-            "\n| fault | times | first write: median, worst | first fresh read: median, worst | limit | over it |"
+            "\n| fault | times | first write: median, worst | first fresh read: median, worst | limit | over it \
+             | writes over 1.5 s meanwhile | reads over 300 ms |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|")?;
         let order = Fault::value_variants().iter().map(|fault| fault.name()).chain([TWO.to_owned()]);
         for name in order {
             let Some(times) = kinds.remove(&name) else { continue };
