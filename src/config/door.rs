@@ -46,6 +46,15 @@ pub(super) struct RawDoor {
         default_value = "off"
     )]
     max_connections_per_address: String,
+    /// How many watches and long polls there may be; further ones are told to come again
+    #[arg(
+        long,
+        env = "ONEX_REGISTRY_MAX_WATCHERS",
+        global = true,
+        value_name = "NUMBER",
+        default_value = "10000"
+    )]
+    max_watchers: String,
     /// How many requests a client may send per second: a number, or off
     #[arg(
         long,
@@ -138,6 +147,11 @@ impl RawDoor {
         }
     }
 
+    pub(super) fn max_watchers(&self, wrong: &mut Wrong) -> usize {
+        let most = read::number(&self.max_watchers, 1..=MOST_CONNECTIONS);
+        wrong.or("ONEX_REGISTRY_MAX_WATCHERS", most, 1)
+    }
+
     pub(super) fn rate_limit(&self, wrong: &mut Wrong) -> Option<RateLimit> {
         let rates = NonZeroU32::MIN..=MOST_REQUESTS;
         let per_second = read::number_or_off(&self.rate_limit, rates.clone());
@@ -190,7 +204,7 @@ mod tests {
     fn limits_are_numbers_or_off() {
         let settings = check(&[]).unwrap();
         assert_eq!(settings.connections, ConnectionLimits { most: 10_000, per_address: None });
-        assert_eq!(settings.rate_limit, None);
+        assert_eq!((settings.rate_limit, settings.max_watchers), (None, 10_000));
         let set = ["--max-connections=5", "--max-connections-per-address=2", "--rate-limit=10"];
         let settings = check(&set).unwrap();
         assert_eq!(settings.connections, ConnectionLimits { most: 5, per_address: Some(2) });
@@ -200,8 +214,13 @@ mod tests {
         assert_eq!(settings.rate_limit, Some(RateLimit { per_second: ten, burst: NonZeroU32::MIN }));
 
         assert_eq!(
-            wrong(&["--max-connections=0", "--max-connections-per-address=0", "--rate-limit=0"]),
-            ["MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS", "RATE_LIMIT"]
+            wrong(&[
+                "--max-connections=0",
+                "--max-connections-per-address=0",
+                "--max-watchers=0",
+                "--rate-limit=0"
+            ]),
+            ["MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS", "MAX_WATCHERS", "RATE_LIMIT"]
         );
         assert_eq!(wrong(&["--rate-burst=5"]), ["RATE_BURST"]);
         assert_eq!(wrong(&["--rate-limit=x", "--rate-burst=0"]), ["RATE_LIMIT", "RATE_BURST"]);

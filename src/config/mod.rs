@@ -143,6 +143,8 @@ pub struct Settings {
     pub tls: Option<TlsSettings>,
     /// How many connections there may be.
     pub connections: ConnectionLimits,
+    /// How many watches and long polls there may be.
+    pub max_watchers: usize,
     /// How many requests a client may send; `None`: as many as it likes.
     pub rate_limit: Option<RateLimit>,
     /// Where the keys are; `None`: there are none.
@@ -218,6 +220,7 @@ impl RawSettings {
             listen: wrong.or("ONEX_REGISTRY_LISTEN", listen, SocketAddr::from(([127, 0, 0, 1], 0))),
             tls: self.door.tls(wrong),
             connections: self.door.connections(wrong),
+            max_watchers: self.door.max_watchers(wrong),
             rate_limit: self.door.rate_limit(wrong),
             api_keys_file: self.access.api_keys_file(),
             insecure_no_auth: self.access.insecure_no_auth(wrong),

@@ -99,6 +99,7 @@ pub(super) async fn discover(
     let Question { query, freshness, poll } = read(query.as_deref()).map_err(Problem::faults)?;
     let waits = poll.is_some();
     if let Some(Poll { since, wait }) = poll {
+        let _place = app.watchers.enter()?;
         context.extend(wait);
         let (_waiting, begun) = (app.metrics.watches.polled(), Instant::now());
         tokio::select! {

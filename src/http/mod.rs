@@ -44,6 +44,7 @@ mod tls;
 mod transport;
 mod turned_away;
 mod watch;
+mod watchers;
 
 pub mod openapi;
 #[doc(hidden)]
@@ -85,6 +86,7 @@ pub struct Shared {
     counter: Option<Arc<rate::Counter>>,
     body_room: body::BodyRoom,
     page_room: page_room::PageRoom,
+    watchers: watchers::Watchers,
     messages: Arc<watch::Messages>,
     answers: answers::Answers,
     /// `None`: there are no keys, and anybody may do anything.
@@ -128,6 +130,7 @@ impl App {
             counter,
             body_room: body::BodyRoom::new(),
             page_room: page_room::PageRoom::new(),
+            watchers: watchers::Watchers::new(settings.max_watchers),
             messages: Arc::default(),
             answers: answers::Answers::new(),
         }))

@@ -284,6 +284,10 @@ impl Problem {
         Self::new(&UNAVAILABLE, "too many large pages are being sent").retry_later()
     }
 
+    pub(super) fn too_many_watchers() -> Self {
+        Self::new(&UNAVAILABLE, "as many wait for changes as the server lets wait").retry_later()
+    }
+
     /// Soon there may be room.
     pub(super) fn too_many_connections() -> Self {
         Self::new(&UNAVAILABLE, "there are as many connections as the server takes").retry_later()

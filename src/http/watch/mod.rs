@@ -105,6 +105,7 @@ pub(super) async fn watch(
     request: HeaderMap,
 ) -> Result<Response, Problem> {
     let query = read(query.as_deref(), &request)?;
+    let place = app.watchers.enter()?;
     let watcher = app.registry.watch(query).await?;
     let fields = [
         (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
@@ -114,7 +115,7 @@ pub(super) async fn watch(
     ];
     let peer = peer.map(|Extension(peer)| peer);
     let revoked = Box::pin(context.authority().revoked());
-    let body = stream::body(watcher, peer, revoked, &app.messages, &app.metrics);
+    let body = stream::body(watcher, place, peer, revoked, &app.messages, &app.metrics);
     let mut response = (fields, body).into_response();
     headers::note_stale(response.headers_mut(), app.registry.stale(Freshness::default()));
     Ok(response)

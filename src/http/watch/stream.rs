@@ -10,6 +10,7 @@ use futures_util::stream;
 
 use super::message::{self, Messages};
 use crate::http::peer::{self, Peer};
+use crate::http::watchers::Place;
 use crate::metrics::{Metrics, Waiting, WatchEnd};
 use crate::node::Revision;
 use crate::registry::watching::{End, Notice, Told, Watcher};
@@ -23,6 +24,7 @@ pub(super) type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// All that a watcher is told, until it ends.
 pub(super) fn body(
     watcher: Watcher,
+    place: Place,
     peer: Option<Peer>,
     revoked: Revoked,
     messages: &Arc<Messages>,
@@ -34,6 +36,7 @@ pub(super) fn body(
         state: State::New,
         messages: Arc::clone(messages),
         _open: metrics.watches.opened(),
+        _place: place,
         metrics: Arc::clone(metrics),
         watcher,
         peer,
@@ -57,6 +60,7 @@ struct Feed {
     said: Option<Revision>,
     state: State,
     _open: Waiting,
+    _place: Place,
 }
 
 #[derive(PartialEq, Eq)]

@@ -174,3 +174,22 @@ async fn a_large_batch_cuts_off_nobody_who_keeps_up() {
     assert_eq!(all.next().await.gist(), ("change", "registered", "unrelated"));
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_are_no_more_than_there_may_be() {
+    let server = TestServer::start_with(Backend::Sqlite, &["--max-watchers=2"]).await;
+    let (first, second) = (server.watch("").await, server.watch("").await);
+    for path in ["/v1/watch", "/v1/nodes?since=0&wait=1s"] {
+        let refused = server.get_once(path).await;
+        assert!(refused.problem(503, "unavailable").is_empty());
+        assert_eq!(refused.header("retry-after"), Some("1"), "{path}");
+    }
+    assert_eq!(server.get_once("/v1/nodes").await.status, 200, "who doesn't wait is not counted");
+    drop(first);
+    eventually("there is room again", async || {
+        server.get_once("/v1/nodes?since=0&wait=10ms").await.status == 200
+    })
+    .await;
+    drop(second);
+    server.stop().await;
+}
