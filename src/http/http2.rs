@@ -77,7 +77,8 @@ where
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let mut stopping = std::pin::pin!(shared.stopping.cancelled());
+    // As soon as it is known: here there is a way to say which requests are answered, and which are to be sent elsewhere.
+    let mut stopping = std::pin::pin!(shared.leaving.cancelled());
     let mut stay = Stay { is_stopping: false, told: None };
     let mut looks = looks(LOOK_INTERVAL);
     loop {

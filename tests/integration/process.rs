@@ -110,7 +110,10 @@ async fn ask_until_gone(address: String, once: bool) -> u32 {
 #[tokio::test]
 async fn a_stop_under_load_loses_no_request() {
     let folder = folder();
-    let mut process = start(folder.path()).await;
+    let mut command = program(folder.path());
+    // Nobody reads the log meanwhile.
+    command.env(ANY_PORT, "127.0.0.1:0").env("RUST_LOG", "info,onex_registry::http::observe=warn");
+    let mut process = Process::start(&mut command).await;
     let mut clients = tokio::task::JoinSet::new();
     for number in 0..12 {
         clients.spawn(ask_until_gone(process.address.clone(), number % 2 == 0));
