@@ -308,7 +308,7 @@ impl Number {
         let (is_negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let exponent: i32 = exponent.parse().ok().filter(is_moderate)?;
+        let exponent: i32 = exponent.parse().ok().filter(|exponent| is_moderate(*exponent))?;
         if mantissa.len() > MAX_DIGITS {
             return None;
         }
@@ -325,7 +325,7 @@ impl Number {
         if number.digits.is_empty() {
             Some(zero)
         } else {
-            Some(number).filter(|number| is_moderate(&number.exponent))
+            Some(number).filter(|number| is_moderate(number.exponent))
         }
     }
 }
@@ -333,7 +333,7 @@ impl Number {
 /// With so many digits and such exponents, none is longer in plain form than what may be registered.
 const MAX_DIGITS: usize = 100;
 
-fn is_moderate(exponent: &i32) -> bool {
+fn is_moderate(exponent: i32) -> bool {
     exponent.abs() <= 200
 }
 

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 
 use onex_registry::http::parsing::{self, Question};
 use onex_registry::node::fault::harmless;
-use onex_registry::node::{ColumnText, Cursor, DiscoveryQuery, EventQuery, Fault, Faults, Filter, Place};
+use onex_registry::node::{
+    ColumnText, Cursor, DiscoveryQuery, EventQuery, Fault, Faults, Filter, Place, Revision,
+};
 use url::form_urlencoded::{self, Serializer};
 
 /// As much as the head of a request may have.
@@ -75,7 +77,7 @@ fn discovery_means_what_it_says(text: &str, question: &Question) {
 
 fn events_mean_what_they_say(text: &str, query: &EventQuery) {
     let said = Said::in_text(text);
-    assert_eq!(query.after.map(|after| after.get()), said.number("after"), "{text}");
+    assert_eq!(query.after.map(Revision::get), said.number("after"), "{text}");
     let ids = said.all("node_id");
     let expected = (!ids.is_empty()).then(|| ids.into_iter().filter_map(ColumnText::new).collect());
     assert_eq!(query.node_ids, expected, "{text}");
