@@ -7,9 +7,8 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use onex_registry::keys::{Key, Keys, Role, Shown};
+use onex_registry::keys::{Fingerprint, Key, Keys, Role, Shown};
 use onex_registry::metrics::Metrics;
-use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 use toml::{Table, Value};
 
@@ -54,11 +53,8 @@ fn secret(number: usize) -> String {
     format!("onex_secret-{number}")
 }
 
-fn digest(number: usize) -> String {
-    Sha256::digest(secret(number)).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
-}
-
-static DIGESTS: LazyLock<[String; 10]> = LazyLock::new(|| std::array::from_fn(digest));
+static DIGESTS: LazyLock<[String; 10]> =
+    LazyLock::new(|| std::array::from_fn(|number| Fingerprint::of(secret(number).as_bytes()).to_hex()));
 
 fn filled_in(input: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(input.len() * 2);

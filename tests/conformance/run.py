@@ -152,7 +152,7 @@ def register_nodes(url, secret):
 
 def ask(url, keys, secret, arguments, place):
     command = [SCHEMATHESIS, "--config-file", HERE / "schemathesis.toml", "run", f"{url}/openapi.json"]
-    command += ["--seed", str(arguments.seed), "--max-examples", str(arguments.examples)]
+    command += ["--checks", "all", "--seed", str(arguments.seed), "--max-examples", str(arguments.examples)]
     command += ["--report-json-path", place / "report.json"]
     if secret:
         command += ["--header", f"Authorization: Bearer {secret}"]
