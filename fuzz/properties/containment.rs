@@ -334,11 +334,7 @@ impl Number {
 const MAX_DIGITS: usize = 100;
 
 fn is_moderate(exponent: i32) -> bool {
-<<<<<<< HEAD
-    (-200..=200).contains(&exponent)
-=======
     exponent.abs() <= 200
->>>>>>> fuzz
 }
 
 impl std::fmt::Display for Number {
