@@ -146,7 +146,8 @@ impl Watcher {
         loop {
             let fleet = self.registry.catalog.fleet()?;
             if fleet.epoch() != self.epoch
-                && let Err(notice) = self.go_over_to(&fleet).await
+                // Boxed: it happens once, if ever, and each idle watcher would have room for it.
+                && let Err(notice) = Box::pin(self.go_over_to(&fleet)).await
             {
                 return notice;
             }
