@@ -142,8 +142,8 @@ pub(super) async fn register(
 /// time.
 fn refused_as_a_whole(outcomes: &[Result<Registered, RegistryError>]) -> Option<&RegistryError> {
     let is_for_now = |outcome: &Result<_, _>| {
-        use RegistryError::{Away, Busy, Unavailable};
-        matches!(outcome, Err(Away | Busy | Unavailable(_)))
+        use RegistryError::{Away, Busy, Silent, Unavailable};
+        matches!(outcome, Err(Away | Busy | Silent | Unavailable(_)))
     };
     let first = outcomes.first()?.as_ref().err()?;
     outcomes.iter().all(is_for_now).then_some(first)

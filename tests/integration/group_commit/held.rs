@@ -97,7 +97,8 @@ async fn register_until(
         for (id, result) in ids.iter().zip(answer.json()["results"].as_array().unwrap()) {
             match result["status"].as_u64() {
                 Some(200 | 201) => drop(acknowledged.insert(id.clone())),
-                _ => assert_eq!(result["status"], 503, "{result}"),
+                // The database is well. It is the table that is held, and nothing was done.
+                _ => assert_eq!(result["problem"]["type"], "/problems/contended", "{result}"),
             }
         }
         if enough.load(Ordering::Relaxed) {
@@ -147,10 +148,8 @@ async fn a_full_queue_is_said_at_once_and_all_is_well_afterwards() {
     assert_eq!(metric(&server, r#"write_queue_length{lane="writes"}"#).await, 0);
     assert_eq!(put(&server, "one", 0).await.status, 201);
     let enough = AtomicBool::new(true);
-    for acknowledged in
-        join_all((0..5).map(|number| register_until(&server, number, &enough, &refused))).await
-    {
-        assert_eq!(acknowledged.len(), 1_000);
+    for number in 0..5 {
+        assert_eq!(register_until(&server, number, &enough, &refused).await.len(), 1_000);
     }
     server.stop().await;
 }

@@ -18,8 +18,12 @@ use crate::store::{Recorded, StoreError, Written};
 
 /// How long a write waits for a row that another transaction holds, before it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long the items that hold up a batch are looked for, by halves. Enough for hundreds of them, and bounded.
-const SEARCH: Duration = Duration::from_secs(10);
+/// How long the items that the database refuses are looked for, by halves. Enough for hundreds of them, and bounded: with
+/// the rest of what a batch may take, it is shorter than a call of the store may last.
+const SEARCH: Duration = Duration::from_secs(8);
+/// The same for items that wait for somebody: it may be the whole table that is held, and then there is nothing to find.
+/// Nobody is to wait for long then, either.
+const SEARCH_OF_CONTENDED: Duration = PATIENCE;
 /// The same if items come back: enough for a few. Those that are not told apart by then come back together, and nobody
 /// else waits for that.
 const HASTY_SEARCH: Duration = Duration::from_secs(1);
@@ -122,7 +126,12 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
     // Those whose rows were skipped, and those that could only be waited for in vain.
     let (mut skipped, mut contended) = (Vec::new(), Vec::new());
     let mut races = 0;
-    let search_ends = Instant::now() + if turns.is_some() { SEARCH } else { HASTY_SEARCH };
+    let began = Instant::now();
+    let search = |error: &StoreError| match (turns, error) {
+        (None, _) => HASTY_SEARCH,
+        (Some(_), StoreError::Contended) => SEARCH_OF_CONTENDED,
+        (Some(_), _) => SEARCH,
+    };
     let mut parts =
         if length == 0 { Vec::new() } else { vec![((0..length).collect::<Vec<_>>(), Patience::None)] };
     while let Some((part, patience)) = parts.pop() {
@@ -142,7 +151,7 @@ pub(in crate::store::postgres) async fn run<B: Batch>(
                 // missing rights.
                 let of_one_item =
                     matches!(error, StoreError::Refused(_) | StoreError::Contended | StoreError::Failed(_));
-                let in_time = Instant::now() < search_ends;
+                let in_time = began.elapsed() < search(&error);
                 if of_one_item && part.len() > 1 && in_time {
                     let patience =
                         if matches!(error, StoreError::Contended) { Patience::Hasty } else { patience };
