@@ -212,14 +212,23 @@ def free_port():
 
 def wait_for(log, pattern, process):
     """Waits for a line of a log."""
+    has_ended = False
     deadline = time.monotonic() + LONGEST_START
     while True:
         text = log.read_text(encoding="utf-8", errors="replace")
         if found := re.search(pattern, text):
             return found
-        if process.poll() is not None or time.monotonic() > deadline:
+        if has_ended or time.monotonic() > deadline:
             raise RuntimeError(f"{process.args[0]} did not start:\n{text}")
-        time.sleep(0.05)
+        has_ended = ends_within(process, 0.05)
+
+
+def ends_within(process, seconds):
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def end(process):

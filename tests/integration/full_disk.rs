@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::process::Command;
 
 use crate::harness::process::{Process, program};
-use crate::harness::{Backend, TestServer, sql};
+use crate::harness::{Backend, TestServer, ids_of, sql};
 
 /// What PostgreSQL says of a full disk (manual, appendix A), if it is.
 fn disk(is_full: bool) -> String {
@@ -86,12 +86,7 @@ async fn ids(process: &Process, query: &str) -> BTreeSet<String> {
     let page = reqwest::get(process.url(&format!("/v1/nodes?limit=1000{query}"))).await.unwrap();
     assert_eq!(page.status(), 200);
     let page: Value = serde_json::from_str(&page.text().await.unwrap()).unwrap();
-    page["nodes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|node| node["node_id"].as_str().unwrap().to_owned())
-        .collect()
+    ids_of(&page).into_iter().collect()
 }
 
 #[tokio::test]

@@ -96,13 +96,14 @@ async fn a_head_that_comes_byte_by_byte_is_given_up() {
         while !answer.ends_with(b"fine") {
             assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0);
         }
-        tokio::time::sleep(Duration::from_mins(1)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         let begun = tokio::time::Instant::now();
+        let mut drops = tokio::time::interval(Duration::from_millis(500));
         for byte in b"GET / HTTP/1.1\r\nX: ".iter().chain(std::iter::repeat(&b'x')) {
+            drops.tick().await;
             if client.write_all(&[*byte]).await.is_err() || client.flush().await.is_err() {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(500)).await;
         }
         begun.elapsed().as_secs()
     };

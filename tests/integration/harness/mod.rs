@@ -13,6 +13,7 @@ mod reading;
 pub(crate) mod server;
 pub(crate) mod sql;
 pub(crate) mod tls;
+pub(crate) mod waiting;
 pub(crate) mod watching;
 
 pub(crate) use database::TestDatabase;

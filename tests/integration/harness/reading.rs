@@ -1,11 +1,12 @@
 //! Reads are answered from memory, and by the database for those that ask for it. Tests ask both, and the answers have
 //! to be equal before long: what another hand does to the table is heard of a moment later.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::Value;
 
+use super::waiting::Waiting;
 use super::{Answer, TestServer};
 
 /// For so long the two may disagree. Changes that no event tells of are found by comparing, every second here.
@@ -26,7 +27,7 @@ impl TestServer {
 
     async fn read_both_ways(&self, path: &str) -> Answer {
         let and = if path.contains('?') { '&' } else { '?' };
-        let begun = Instant::now();
+        let waiting = Waiting::at_most(PATIENCE);
         loop {
             let stored = self.get_once(&format!("{path}{and}consistency=strong")).await;
             let Some(revision) = stored.header("registry-revision").filter(|_| stored.status < 500) else {
@@ -36,15 +37,11 @@ impl TestServer {
             if known.status == stored.status && shown(&known) == shown(&stored) {
                 return known;
             }
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "{path}: the catalog says\n{} {}\nand the table\n{} {}",
-                known.status,
-                known.text,
-                stored.status,
-                stored.text
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            let differ = || {
+                let (known, stored) = ((known.status, &known.text), (stored.status, &stored.text));
+                format!("{path}: the catalog says\n{known:?}\nand the table\n{stored:?}")
+            };
+            waiting.look_again(differ).await;
         }
     }
 }

@@ -1,7 +1,5 @@
 //! A server on a free port, and a client that asks it.
 
-use std::time::{Duration, Instant};
-
 use clap::Parser as _;
 use onex_registry::config::{RawSettings, Settings};
 use onex_registry::server::Server;
@@ -13,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::TestDatabase;
+use super::waiting::Waiting;
 
 /// Which store a server has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,10 +69,9 @@ impl TestServer {
     pub(crate) async fn try_start_on(database_url: &str, arguments: &[&str]) -> anyhow::Result<Self> {
         let server = Self::try_start_unready_on(database_url, arguments).await?;
         // Not `eventually`: what it takes can't be sent to another thread, and servers are started there, too.
-        let begun = Instant::now();
+        let waiting = Waiting::begin();
         while server.get_once("/readyz").await.status != 200 {
-            assert!(begun.elapsed() < Duration::from_mins(1), "the server never got ready");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            waiting.look_again(|| "the server is ready".to_owned()).await;
         }
         Ok(server)
     }

@@ -1,8 +1,7 @@
 //! What programs that are not ours do with the database, and what an owner sees in it.
 
-use std::time::{Duration, Instant};
-
 use super::TestServer;
+use super::waiting::Waiting;
 use sqlx::{AssertSqlSafe, Decode, PgConnection, Postgres, Row as _, Type};
 
 /// The upsert of a writer that knows only the ten columns: all are set but `registered_at` and `last_heartbeat`.
@@ -126,9 +125,8 @@ pub(crate) async fn newest(connection: &mut PgConnection) -> i64 {
 
 /// Waits until something holds.
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
+    let waiting = Waiting::begin();
     while !holds().await {
-        assert!(begun.elapsed() < Duration::from_mins(1), "it never came true: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        waiting.look_again(|| what.to_owned()).await;
     }
 }
