@@ -88,7 +88,9 @@ impl StoreError {
                 ["08", "28", "53", "57P", "58"].iter().any(|class| code.starts_with(class))
             }
             Some(_) => true,
-            None => is_remote && !matches!(**source, sqlx::Error::PoolClosed),
+            // Of a file: it has gone.
+            None if !is_remote => matches!(**source, sqlx::Error::Io(_)),
+            None => !matches!(**source, sqlx::Error::PoolClosed),
         }
     }
 }

@@ -226,6 +226,35 @@ async fn an_sqlite_file_belongs_to_one_process() {
     assert!(again.wait().await.success(), "a lock file that was left behind is no lock");
 }
 
+/// Whoever is told that a write is done would find it in a file that nobody can open any more.
+#[tokio::test]
+async fn nothing_is_written_to_a_file_that_was_removed_or_replaced() {
+    for gone in ["onex-registry.db", "onex-registry.db-wal", "onex-registry.db.lock"] {
+        let folder = folder();
+        let mut process = start(folder.path()).await;
+        assert_eq!(put(&process, "before").await, 201);
+        let (file, aside) = (folder.path().join(gone), folder.path().join("aside"));
+        std::fs::rename(&file, &aside).unwrap();
+        assert_eq!(put(&process, "lost").await, 503, "{gone}");
+        std::fs::copy(&aside, &file).unwrap();
+        assert_eq!(put(&process, "lost").await, 503, "it is another one");
+        assert_eq!(status(&process, "/v1/nodes/before").await, 200, "what is in memory is read");
+        let mut said = process.line_with("was removed or replaced").await;
+        assert_eq!(said["level"].take(), "WARN");
+        eventually("it is said", async || {
+            put(&process, "lost").await;
+            let ready = reqwest::get(process.url("/readyz")).await.unwrap().text().await.unwrap();
+            ready.contains(r#""status":"degraded""#)
+        })
+        .await;
+        std::fs::rename(&aside, &file).unwrap();
+        eventually("it goes on", async || put(&process, "after").await == 201).await;
+        assert_eq!(status(&process, "/v1/nodes/lost").await, 404);
+        process.signal("TERM").await;
+        assert!(process.wait().await.success());
+    }
+}
+
 #[tokio::test]
 async fn a_database_in_memory_is_refused() {
     let folder = folder();

@@ -1,12 +1,13 @@
 //! The audit trail in SQLite.
 
-use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Row as _, Sqlite, Transaction};
 
 use super::{availability, broken, keep_if_sound, read, retention};
 use crate::node::{Event, EventQuery, NodeKey, Revision, Timestamp, Ttl};
 use crate::store::clock::Clock;
 use crate::store::event_page::{Chunk, EventPage, EventScan, LogEnds};
+use crate::store::sqlite::pool::Pool;
 use crate::store::{Seen, StoreError};
 
 pub(super) const SCAN: &str = "SELECT * FROM node_events WHERE revision > ?1 ORDER BY revision LIMIT ?2";
@@ -17,7 +18,7 @@ SELECT * FROM node_events INDEXED BY idx_node_events_node_id
  WHERE node_id = ?3 AND revision > ?1 ORDER BY revision LIMIT ?2";
 
 pub(super) async fn events(
-    pool: &SqlitePool,
+    pool: &Pool,
     query: &EventQuery,
     server_ttl: Ttl,
     clock: &dyn Clock,

@@ -1,6 +1,6 @@
 //! Seeing to the fleet in an SQLite file. There is one server, so it always leads.
 
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection as _, Row as _};
 
 use super::write::record_event;
@@ -9,6 +9,7 @@ use crate::node::{Actor, EventKind, Horizon, NodeKey, Origin, Timestamp, Ttl};
 use crate::store::StoreError;
 use crate::store::clock::Clock;
 use crate::store::health::{Census, FleetCounts, FleetWatch, LifeChange, NAMED_AT_MOST, Rules, Tick};
+use crate::store::sqlite::pool::Pool;
 
 const REACHED: &str =
     "UPDATE onex_registry_state SET served_until = ?1, outage_began = ?2, outage_ended = ?3";
@@ -101,7 +102,7 @@ macro_rules! in_transaction {
 }
 
 pub(super) async fn tick(
-    pool: &SqlitePool,
+    pool: &Pool,
     watch: Option<&FleetWatch>,
     was_away: bool,
     clock: &dyn Clock,
@@ -156,7 +157,7 @@ fn number(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
 }
 
 pub(super) async fn census(
-    pool: &SqlitePool,
+    pool: &Pool,
     rules: &Rules,
     clock: &dyn Clock,
     server_ttl: Ttl,
@@ -237,7 +238,7 @@ fn key(row: &SqliteRow) -> Result<NodeKey, sqlx::Error> {
 }
 
 pub(super) async fn announce(
-    pool: &SqlitePool,
+    pool: &Pool,
     changes: &[LifeChange],
     clock: &dyn Clock,
 ) -> Result<Vec<LifeChange>, StoreError> {
@@ -261,14 +262,14 @@ pub(super) async fn announce(
     })
 }
 
-pub(super) async fn forget_the_gone(pool: &SqlitePool) -> Result<(), StoreError> {
+pub(super) async fn forget_the_gone(pool: &Pool) -> Result<(), StoreError> {
     in_transaction!(pool, |tx| {
         sqlx::query(FORGET).execute(&mut *tx).await?;
     })
 }
 
 pub(super) async fn expire(
-    pool: &SqlitePool,
+    pool: &Pool,
     overdue: &[NodeKey],
     horizon: &Horizon,
     rules: &Rules,

@@ -7,6 +7,7 @@ mod events;
 mod follow;
 mod health;
 mod hints;
+mod pool;
 mod read;
 mod retention;
 mod summary;
@@ -28,6 +29,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Row as _, Sqlite};
 
 use self::hints::Bell;
+use self::pool::{Files, Pool};
 use super::clock::Clock;
 use super::health::{Census, FleetWatch, LifeChange, ReplicaId, Rules, Targets, Tick};
 use super::migration::{Migration, SQLITE};
@@ -51,8 +53,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// A [`Store`] in an SQLite file.
 pub struct SqliteStore {
     /// One connection: there is one writer.
-    writer: SqlitePool,
-    readers: SqlitePool,
+    writer: Pool,
+    readers: Pool,
     clock: Arc<dyn Clock>,
     /// How long a node counts as alive after a sign of life, unless it says otherwise.
     ttl: Ttl,
@@ -124,6 +126,10 @@ impl SqliteStore {
         migrate(&writer, &path).await?;
         let readers = options.create_if_missing(false).pragma("query_only", "on");
         let readers = pool(READERS).connect_with(readers).await.map_err(database)?;
+        // Links are followed by SQLite, too.
+        let place = path.canonicalize().map_err(|source| OpenError::Lock { path: path.clone(), source })?;
+        let files = Files::opened(["", "-wal", ".lock"].map(|end| beside(&place, end)));
+        let (writer, readers) = (Pool::of(writer, &files), Pool::of(readers, &files));
         Ok(Self { writer, readers, clock, ttl, path, bell: Bell::new(), _lock: lock })
     }
 
@@ -143,9 +149,7 @@ fn lock(database: &Path) -> Result<File, OpenError> {
     if !database.exists() {
         OpenOptions::new().create(true).append(true).open(database).map_err(unresolved)?;
     }
-    let mut name = database.canonicalize().map_err(unresolved)?.into_os_string();
-    name.push(".lock");
-    let path = PathBuf::from(name);
+    let path = beside(&database.canonicalize().map_err(unresolved)?, ".lock");
     let failed = |source| OpenError::Lock { path: path.clone(), source };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     match file.try_lock() {
@@ -153,6 +157,13 @@ fn lock(database: &Path) -> Result<File, OpenError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(database.to_owned())),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+/// The file whose name has this more at its end.
+fn beside(database: &Path, end: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
 }
 
 async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
@@ -298,10 +309,9 @@ impl Store for SqliteStore {
 
     fn connections(&self) -> Connections {
         let pools = [&self.writer, &self.readers];
-        let sum = |count: fn(&SqlitePool) -> u32| pools.iter().map(|pool| count(pool)).sum::<u32>();
-        let idle = sum(|pool| u32::try_from(pool.num_idle()).unwrap_or(u32::MAX));
-        let max = sum(|pool| pool.options().get_max_connections());
-        Connections { idle, in_use: sum(SqlitePool::size).saturating_sub(idle), max }
+        let sum = |count: fn(&Pool) -> u32| pools.iter().map(|pool| count(pool)).sum::<u32>();
+        let idle = sum(Pool::idle);
+        Connections { idle, in_use: sum(Pool::size).saturating_sub(idle), max: sum(Pool::max) }
     }
 
     fn can_fall_silent(&self) -> bool {
@@ -397,7 +407,9 @@ mod tests {
         let url = format!("sqlite://{}", folder.path().join("full.db").display());
         let store = SqliteStore::open(&url, Arc::new(SystemClock), Ttl::from_seconds(90)).await.unwrap();
         // SQLite says the same of a file that may not grow as of a disk that is full.
-        sqlx::query("PRAGMA max_page_count = 60").execute(&store.writer).await.unwrap();
+        let mut writer = store.writer.acquire().await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 60").execute(&mut *writer).await.unwrap();
+        drop(writer);
         let mut stored = 0;
         let refused = loop {
             let mut results = store.register(&[large(&format!("n{stored}"))], IfHeld::Wait).await.results;

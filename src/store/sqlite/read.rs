@@ -3,13 +3,13 @@
 //! Containment, version ranges and status are judged here and not in SQL: SQLite has none of them. The rows that the
 //! indexed conditions leave are gone through in order.
 
-use sqlx::sqlite::SqlitePool;
 use sqlx::{Connection as _, Sqlite, Transaction};
 
 use super::{availability, keep_if_sound, record};
 use crate::node::containment::contains;
 use crate::node::{ColumnText, DiscoveryQuery, Filter, Horizon, Json, NodeKey, NodeRecord, Revision, Ttl};
 use crate::store::clock::Clock;
+use crate::store::sqlite::pool::Pool;
 use crate::store::{Page, PageBuilder, Seen};
 
 /// How many rows are gone through at a time.
@@ -40,13 +40,14 @@ SELECT n.*, COALESCE((SELECT max(e.revision) FROM node_events e
  ORDER BY n.node_id
  LIMIT ?7";
 
-pub(super) async fn ping(pool: &SqlitePool) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT 1 FROM node_registrations LIMIT 1").fetch_optional(pool).await?;
+pub(super) async fn ping(pool: &Pool) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    sqlx::query("SELECT 1 FROM node_registrations LIMIT 1").fetch_optional(&mut *connection).await?;
     Ok(())
 }
 
 pub(super) async fn get(
-    pool: &SqlitePool,
+    pool: &Pool,
     id: &NodeKey,
     server_ttl: Ttl,
     clock: &dyn Clock,
@@ -67,7 +68,7 @@ pub(super) async fn get(
 }
 
 pub(super) async fn discover(
-    pool: &SqlitePool,
+    pool: &Pool,
     query: &DiscoveryQuery,
     server_ttl: Ttl,
     clock: &dyn Clock,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::keep_if_sound;
@@ -10,6 +10,7 @@ use super::write::BEGIN;
 use crate::node::Revision;
 use crate::store::clock::Clock;
 use crate::store::retention::{BATCH, Pruned, Range, Swept, micros};
+use crate::store::sqlite::pool::Pool;
 
 /// The next events up to the first one that is not old enough. A clock that went back or ahead may keep some for
 /// longer than was asked for; it never deletes what comes after a younger one.
@@ -43,7 +44,7 @@ pub(super) async fn pruned_through(connection: &mut SqliteConnection) -> Result<
 }
 
 pub(super) async fn prune(
-    pool: &SqlitePool,
+    pool: &Pool,
     retention: Duration,
     clock: &dyn Clock,
 ) -> Result<Pruned, sqlx::Error> {
@@ -65,7 +66,7 @@ pub(super) async fn prune(
     result
 }
 
-pub(super) async fn sweep(pool: &SqlitePool, after: Revision) -> Result<Swept, sqlx::Error> {
+pub(super) async fn sweep(pool: &Pool, after: Revision) -> Result<Swept, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let attempt = async {
         let mut tx = connection.begin_with(BEGIN).await?;
@@ -192,7 +193,7 @@ mod tests {
             let log = sqlx::query_scalar("SELECT revision FROM node_events ORDER BY revision");
             let nodes = self.store.discover(&DiscoveryQuery::default()).await.unwrap().value.records;
             (
-                log.fetch_all(&self.store.writer).await.unwrap(),
+                log.fetch_all(&mut *self.store.writer.acquire().await.unwrap()).await.unwrap(),
                 nodes.iter().map(|record| record.revision.get()).collect(),
             )
         }

@@ -1,13 +1,14 @@
 //! Counting nodes in SQLite.
 
 use futures_util::TryStreamExt as _;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Row as _};
 
 use super::{availability, instant, keep_if_sound, read};
 use crate::node::{Life, Summary, SummaryBuilder, Ttl};
 use crate::store::Seen;
 use crate::store::clock::Clock;
+use crate::store::sqlite::pool::Pool;
 
 /// Status is judged here as discovery judges it, and not by SQL.
 const LIVES: &str = "
@@ -15,7 +16,7 @@ SELECT node_type, node_version, last_heartbeat, ttl_seconds, maintenance IS NOT 
   FROM node_registrations";
 
 pub(super) async fn summary(
-    pool: &SqlitePool,
+    pool: &Pool,
     server_ttl: Ttl,
     clock: &dyn Clock,
 ) -> Result<Seen<Summary>, sqlx::Error> {

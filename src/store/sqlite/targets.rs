@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Row as _};
 
 use super::{broken, instant, keep_if_sound};
@@ -10,6 +10,7 @@ use crate::node::{NodeKey, Revision};
 use crate::store::StoreError;
 use crate::store::clock::Clock;
 use crate::store::health::{HealthEndpoint, Targets};
+use crate::store::sqlite::pool::Pool;
 
 /// So many events are gone through. After more, it is quicker to begin anew.
 const MANY: i64 = 50_000;
@@ -29,7 +30,7 @@ SELECT e.node_id, n.health_endpoint, n.ttl_seconds
   LEFT JOIN node_registrations n ON n.node_id = e.node_id";
 
 pub(super) async fn targets(
-    pool: &SqlitePool,
+    pool: &Pool,
     since: Option<Revision>,
     clock: &dyn Clock,
 ) -> Result<Targets, StoreError> {

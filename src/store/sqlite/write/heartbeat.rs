@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection as _, Row as _};
 
 use super::BEGIN;
 use crate::node::{Json, Life, NodeKey, Ttl};
 use crate::store::clock::Clock;
+use crate::store::sqlite::pool::Pool;
 use crate::store::sqlite::{availability, instant, keep_if_sound};
 use crate::store::{Heartbeat, StoreError};
 
@@ -18,7 +19,7 @@ UPDATE node_registrations SET last_heartbeat = max(COALESCE(last_heartbeat, ?2),
 RETURNING node_id, last_heartbeat, ttl_seconds, maintenance IS NOT NULL AS in_maintenance";
 
 pub(in crate::store::sqlite) async fn heartbeat(
-    pool: &SqlitePool,
+    pool: &Pool,
     ids: &[NodeKey],
     clock: &dyn Clock,
     server_ttl: Ttl,

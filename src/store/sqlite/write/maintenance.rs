@@ -1,16 +1,15 @@
 //! Taking nodes out of service, and putting them back.
 
-use sqlx::sqlite::SqlitePool;
-
 use super::{Turn, all, present};
 use crate::node::{EventKind, Reason, Ttl};
 use crate::store::clock::Clock;
+use crate::store::sqlite::pool::Pool;
 use crate::store::{Maintained, MaintenanceWrite, StoreError, Written};
 
 const SET: &str = "UPDATE node_registrations SET maintenance = ?2 WHERE node_id = ?1";
 
 pub(in crate::store::sqlite) async fn set_maintenance(
-    pool: &SqlitePool,
+    pool: &Pool,
     batch: &[MaintenanceWrite],
     clock: &dyn Clock,
     server_ttl: Ttl,

@@ -4,7 +4,7 @@ mod heartbeat;
 mod maintenance;
 
 use futures_util::future::BoxFuture;
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Sqlite, Transaction};
 
 use super::events::event;
@@ -13,6 +13,7 @@ use crate::node::{
     Event, EventKind, Horizon, Json, NodeRecord, Origin, Precondition, Registration, Revision, Timestamp, Ttl,
 };
 use crate::store::clock::Clock;
+use crate::store::sqlite::pool::Pool;
 use crate::store::{DeregisterWrite, Deregistered, Recorded, RegisterWrite, Registered, StoreError, Written};
 
 pub(super) use self::heartbeat::heartbeat;
@@ -47,7 +48,7 @@ INSERT INTO node_events (node_id, kind, changed, actor, correlation_id, occurred
 VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING *";
 
 pub(super) async fn register(
-    pool: &SqlitePool,
+    pool: &Pool,
     batch: &[RegisterWrite],
     clock: &dyn Clock,
     server_ttl: Ttl,
@@ -56,7 +57,7 @@ pub(super) async fn register(
 }
 
 pub(super) async fn deregister(
-    pool: &SqlitePool,
+    pool: &Pool,
     batch: &[DeregisterWrite],
     clock: &dyn Clock,
     server_ttl: Ttl,
@@ -109,7 +110,7 @@ type One<W, T> = for<'a, 'c> fn(&'a mut Turn<'c>, &'a W) -> BoxFuture<'a, Result
 
 /// All items of a batch, in one transaction.
 async fn all<W, T>(
-    pool: &SqlitePool,
+    pool: &Pool,
     batch: &[W],
     clock: &dyn Clock,
     server_ttl: Ttl,
