@@ -151,7 +151,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     server::survive_hangup()?;
-    telemetry::init(settings.log_format, &settings.log)?;
+    let _log = telemetry::init(settings.log_format, &settings.log)?;
     for name in
         config::unknown_variables(std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()))
     {
@@ -166,7 +166,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn apply_migrations(settings: Settings) -> anyhow::Result<()> {
-    telemetry::init(settings.log_format, &settings.log)?;
+    let _log = telemetry::init(settings.log_format, &settings.log)?;
     let DatabaseUrl::Postgres(url) = &settings.database else {
         anyhow::bail!("migrate is for PostgreSQL; an SQLite file is migrated when the server opens it");
     };

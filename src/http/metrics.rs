@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use super::problem::{Problem, ProblemBody};
 use super::{App, openapi};
 use crate::metrics::{HttpMethod, Metrics, Series};
+use crate::telemetry;
 
 /// Prometheus text format. The version is the format's.
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -38,6 +39,7 @@ const EMPTY_ID: [(&str, &str); 3] = [
 )]
 pub(super) async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, Problem> {
     app.registry.measure().await;
+    app.metrics.log.note_lost(telemetry::lost_lines());
     let text = app.metrics.text().map_err(|error| {
         tracing::error!(%error, "the metrics can't be written");
         Problem::internal()

@@ -14,6 +14,7 @@ mod family;
 mod keys;
 mod label;
 mod life;
+mod log;
 mod nodes;
 mod probes;
 mod requests;
@@ -33,6 +34,7 @@ pub use self::label::{
     Refusal, RegistrationOutcome, StatusChange, WatchEnd, WriteLane,
 };
 pub use self::life::{Life, SelfPreservation};
+pub use self::log::Log;
 pub use self::nodes::Nodes;
 pub use self::probes::Probes;
 pub use self::requests::{InFlight, Requests, Series};
@@ -44,6 +46,8 @@ pub type MetricsError = prometheus::Error;
 
 /// What one server counts and measures.
 pub struct Metrics {
+    /// The log.
+    pub log: Log,
     /// Connections, and their encryption.
     pub door: Door,
     /// HTTP requests.
@@ -76,6 +80,7 @@ impl Metrics {
         let registry = Registry::new();
         describe_server(&registry)?;
         Ok(Self {
+            log: Log::new(&registry)?,
             door: Door::new(&registry)?,
             requests: Requests::new(&registry)?,
             keys: Keys::new(&registry)?,

@@ -81,6 +81,22 @@ async fn sighup_ends_nothing_where_there_is_nothing_to_read_again() {
     assert!(process.wait().await.success());
 }
 
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_nobody() {
+    let folder = folder();
+    let mut process = start(folder.path()).await;
+    let client = reqwest::Client::builder().timeout(std::time::Duration::from_mins(1)).build().unwrap();
+    // Far more lines than a pipe takes.
+    for _ in 0..1_000 {
+        let answer = client.get(process.url("/v1/nodes")).send().await.expect("it is answered");
+        assert_eq!(answer.status(), 200);
+    }
+    process.signal("TERM").await;
+    assert!(process.wait().await.success());
+    let requests = process.lines.iter().filter(|line| line.contains(r#""message":"request""#)).count();
+    assert_eq!(requests, 1_000, "who reads late finds them all, if they are not too many");
+}
+
 /// Sends one request after the other, each after the answer to the one before, until nobody takes any. Whether connections
 /// are kept is up to the server, or each is used once.
 async fn ask_until_gone(address: String, once: bool) -> u32 {
