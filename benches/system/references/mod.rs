@@ -80,7 +80,7 @@ pub(crate) fn run_if_named(arguments: &[String]) -> Option<anyhow::Result<()>> {
 /// As axum serves, with the server's one setting of connections.
 #[expect(clippy::print_stdout, reason = "says where it listens")]
 async fn serve(router: anyhow::Result<Router>, level: &str) -> anyhow::Result<()> {
-    onex_registry::telemetry::init(LogFormat::Json, level)?;
+    let _log = onex_registry::telemetry::init(LogFormat::Json, level)?;
     let router = router?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);

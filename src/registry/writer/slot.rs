@@ -81,7 +81,7 @@ pub(super) struct Limits {
     pub(super) writes: Size,
     /// Callers that wait for signs of life to be noted.
     pub(super) heartbeats: Size,
-    /// Writes that may wait however long it takes: two of the largest requests.
+    /// Writes that may wait however long it takes: one of the largest requests.
     pub(super) crowd_of_writes: usize,
     /// The same for callers with signs of life.
     pub(super) crowd_of_heartbeats: usize,
@@ -102,7 +102,7 @@ impl Default for Limits {
         Self {
             writes: Size { callers: 20_000, bytes: 64 * MIB },
             heartbeats: Size { callers: 100_000, bytes: 64 * MIB },
-            crowd_of_writes: 2_000,
+            crowd_of_writes: 1_000,
             crowd_of_heartbeats: 20_000,
             // Larger ones are hardly faster, and all in them wait for the last.
             write_batch: Size { callers: 500, bytes: 4 * MIB },
