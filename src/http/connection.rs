@@ -62,7 +62,8 @@ pub(super) struct Shared {
 pub(super) async fn serve(stream: TcpStream, address: IpAddr, shared: Arc<Shared>) {
     let transport = Transport::new(stream, shared.stopping.clone());
     match &shared.acceptors {
-        Some(acceptors) => encrypted(transport, address, acceptors, &shared).await,
+        // Boxed, as is what is rare below: every connection would have room for it.
+        Some(acceptors) => Box::pin(encrypted(transport, address, acceptors, &shared)).await,
         None => plain(transport, address, &shared).await,
     }
 }
@@ -72,7 +73,7 @@ async fn plain(mut transport: Transport, address: IpAddr, shared: &Shared) {
     let Some(Ok(is_http2)) = in_time(limit, transport.begins_with(PREFACE), shared).await else { return };
     if is_http2 {
         let sender = Sender { peer: Peer::new(address, None), name: None };
-        http2::serve(transport, sender, shared).await;
+        Box::pin(http2::serve(transport, sender, shared)).await;
     } else {
         let sender = Sender { peer: Peer::new(address, Some(transport.socket())), name: None };
         http1(transport, sender, HalfClose::Allowed, shared).await;
@@ -87,13 +88,13 @@ async fn encrypted(transport: Transport, address: IpAddr, acceptors: &Acceptors,
             }
             // Most likely HTTP without TLS. To be told helps more than to be hung up on.
             Some(_) => {
-                turned_away::tell(&transport.socket(), Problem::tls_expected()).await;
+                Box::pin(turned_away::tell(&transport.socket(), Problem::tls_expected())).await;
                 Ok(Greeted::WithoutTls)
             }
             None => Ok(Greeted::SaidNothing),
         }
     };
-    let stream = match in_time(HANDSHAKE_TIMEOUT, handshake, shared).await {
+    let stream = match Box::pin(in_time(HANDSHAKE_TIMEOUT, handshake, shared)).await {
         Some(Ok(Greeted::Agreed(stream))) => *stream,
         // Load balancers look whether somebody listens.
         Some(Ok(Greeted::SaidNothing)) => return,
@@ -109,7 +110,7 @@ async fn encrypted(transport: Transport, address: IpAddr, acceptors: &Acceptors,
     };
     let sender = Sender { peer: Peer::new(address, None), name: certified_name(&stream) };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        http2::serve(stream, sender, shared).await;
+        Box::pin(http2::serve(stream, sender, shared)).await;
     } else {
         http1(stream, sender, HalfClose::Refused, shared).await;
     }
