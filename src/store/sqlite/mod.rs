@@ -17,7 +17,7 @@ mod write;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,7 +26,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Row as _, Sqlite};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, Sqlite};
 
 use self::hints::Bell;
 use self::pool::{Files, Pool};
@@ -43,6 +43,9 @@ use crate::node::{
     Revision, Summary, Timestamp, Ttl,
 };
 
+/// The number of the last migration.
+const SCHEMA_VERSION: &str = "PRAGMA user_version";
+
 /// How many can read at once. Reading never waits for the writer (WAL).
 const READERS: u32 = 4;
 /// How long a request waits for its turn.
@@ -55,6 +58,10 @@ pub struct SqliteStore {
     /// One connection: there is one writer.
     writer: Pool,
     readers: Pool,
+    /// Used by nobody; closed last, in [`Store::close`]. SQLite removes the `-wal` with the last connection
+    /// (sqlite.org/wal.html, section 4), and pools close theirs now and then: the next one would make another file, which
+    /// can't be told from one that somebody has put there.
+    anchor: Mutex<Option<SqliteConnection>>,
     clock: Arc<dyn Clock>,
     /// How long a node counts as alive after a sign of life, unless it says otherwise.
     ttl: Ttl,
@@ -125,12 +132,16 @@ impl SqliteStore {
         let writer = pool(1).connect_with(options.clone()).await.map_err(database)?;
         migrate(&writer, &path).await?;
         let readers = options.create_if_missing(false).pragma("query_only", "on");
+        let mut anchor = readers.connect().await.map_err(database)?;
+        // It has the `-wal` open once it has read.
+        sqlx::query(SCHEMA_VERSION).execute(&mut anchor).await.map_err(database)?;
         let readers = pool(READERS).connect_with(readers).await.map_err(database)?;
         // Links are followed by SQLite, too.
         let place = path.canonicalize().map_err(|source| OpenError::Lock { path: path.clone(), source })?;
         let files = Files::opened(["", "-wal", ".lock"].map(|end| beside(&place, end)));
         let (writer, readers) = (Pool::of(writer, &files), Pool::of(readers, &files));
-        Ok(Self { writer, readers, clock, ttl, path, bell: Bell::new(), _lock: lock })
+        let anchor = Mutex::new(Some(anchor));
+        Ok(Self { writer, readers, anchor, clock, ttl, path, bell: Bell::new(), _lock: lock })
     }
 
     /// Where the data lies.
@@ -169,7 +180,7 @@ fn beside(database: &Path, end: &str) -> PathBuf {
 async fn migrate(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
     let database = |source| OpenError::Database { path: path.to_owned(), source };
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.map_err(database)?;
-    let done: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *tx).await.map_err(database)?;
+    let done: i64 = sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&mut *tx).await.map_err(database)?;
     if done > SQLITE.last().map_or(0, |last| last.version) {
         return Err(OpenError::TooNew(done));
     }
@@ -325,6 +336,12 @@ impl Store for SqliteStore {
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+        let anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(anchor) = anchor
+            && let Err(error) = anchor.close().await
+        {
+            tracing::warn!(%error, "the SQLite file could not be closed; the next start reads its -wal");
+        }
     }
 }
 
@@ -401,11 +418,33 @@ mod tests {
         }
     }
 
+    async fn store(folder: &tempfile::TempDir) -> SqliteStore {
+        let url = format!("sqlite://{}", folder.path().join("registry.db").display());
+        SqliteStore::open(&url, Arc::new(SystemClock), Ttl::from_seconds(90)).await.unwrap()
+    }
+
+    /// Pools close connections that are old, that nobody uses, or in which something has failed.
+    #[tokio::test]
+    async fn the_files_are_the_same_when_all_connections_are_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        for id in ["before", "after"] {
+            assert!(store.register(&[large(id)], IfHeld::Wait).await.results.pop().unwrap().is_ok(), "{id}");
+            for pool in [&store.readers, &store.writer] {
+                while pool.size() > 0 {
+                    pool.acquire().await.unwrap().close().await.unwrap();
+                }
+            }
+        }
+        assert_eq!(store.discover(&DiscoveryQuery::default()).await.unwrap().value.records.len(), 2);
+        store.close().await;
+        assert!(!beside(store.path(), "-wal").exists(), "all is in one file, and it can be copied");
+    }
+
     #[tokio::test]
     async fn writes_go_on_when_there_is_room_again() {
         let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", folder.path().join("full.db").display());
-        let store = SqliteStore::open(&url, Arc::new(SystemClock), Ttl::from_seconds(90)).await.unwrap();
+        let store = store(&folder).await;
         // SQLite says the same of a file that may not grow as of a disk that is full.
         let mut writer = store.writer.acquire().await.unwrap();
         sqlx::query("PRAGMA max_page_count = 60").execute(&mut *writer).await.unwrap();
