@@ -100,13 +100,14 @@ impl<T: Item> Queue<T> {
     }
 
     /// Whether so much more may wait. Not if many do already, and whoever is next has waited for long: more comes than
-    /// goes then, and to let in more would only make all wait longer.
+    /// goes then, and to let in more would only make all wait longer. Who comes with many items is let in as soon as who
+    /// comes with one: else those with few would always be faster.
     pub(super) fn has_room(&self, lane: Lane, callers: usize, bytes: usize, now: Instant) -> bool {
         let most = self.limits.waiting(lane);
-        let waiting = self.waiting[lane as usize] + callers;
-        waiting <= most.callers
+        let waiting = self.waiting[lane as usize];
+        waiting + callers <= most.callers
             && self.bytes[lane as usize] + bytes <= most.bytes
-            && (waiting <= self.limits.crowd(lane) || !self.stands(lane, now))
+            && (waiting < self.limits.crowd(lane) || !self.stands(lane, now))
     }
 
     /// Whether the next of a lane has waited for long.

@@ -251,7 +251,12 @@ fn of_many_who_wait_for_long_there_are_no_more() {
     let (names, second) = setting.names();
     assert_eq!(names, ["r3"]);
     assert!(setting.has_room(1, 1), "two would wait");
-    assert!(!setting.has_room(2, 1), "and three are too many: the first of them has waited");
+    assert!(setting.has_room(1_000, 1), "a large request has the chance of a small one");
+    setting.push_all(&[("e", "d5")]);
+    assert!(
+        !setting.has_room(1, 1) && !setting.has_room(1_000, 1),
+        "two wait, and the first of them has for long"
+    );
     setting.end(second);
     let (_, third) = setting.names();
     assert!(setting.has_room(1_000, 1), "nobody waits");
