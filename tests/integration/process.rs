@@ -97,6 +97,27 @@ async fn a_log_that_nobody_reads_holds_up_nobody() {
     assert_eq!(requests, 1_000, "who reads late finds them all, if they are not too many");
 }
 
+#[tokio::test]
+async fn lines_of_the_log_that_find_no_room_are_lost_and_counted() {
+    let folder = folder();
+    let mut process = start(folder.path()).await;
+    // More lines than may wait, and as many as a pipe takes.
+    let asking = (0..16).map(|_| async {
+        let client = reqwest::Client::new();
+        for _ in 0..600 {
+            assert_eq!(client.get(process.url("/v1/nodes")).send().await.unwrap().status(), 200);
+        }
+    });
+    futures_util::future::join_all(asking).await;
+    let metrics = reqwest::get(process.url("/metrics")).await.unwrap().text().await.unwrap();
+    let lost = metrics.lines().find_map(|line| line.strip_prefix("onex_registry_log_lines_lost_total "));
+    let lost: u64 = lost.expect("it is counted").parse().unwrap();
+    assert!((1..1_400).contains(&lost), "{lost}");
+    assert_eq!(put(&process, "n").await, 201);
+    process.signal("TERM").await;
+    assert!(process.wait_without_reading().await.success(), "the end waits for no reader either");
+}
+
 /// Sends one request after the other, each after the answer to the one before, until nobody takes any. Whether connections
 /// are kept is up to the server, or each is used once.
 async fn ask_until_gone(address: String, once: bool) -> u32 {

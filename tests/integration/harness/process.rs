@@ -68,6 +68,11 @@ impl Process {
         {
             self.lines.push(line);
         }
+        self.wait_without_reading().await
+    }
+
+    /// Waits for the end while nobody reads the log.
+    pub(crate) async fn wait_without_reading(&mut self) -> ExitStatus {
         tokio::time::timeout(FOREVER, self.child.wait()).await.expect("it ends").unwrap()
     }
 
