@@ -22,6 +22,7 @@ mod heads;
 mod heartbeats;
 mod http2;
 mod items;
+mod last_connections;
 mod maintenance;
 mod metrics;
 mod nodes;

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{self, Shared};
 use super::gate::Gate;
+use super::last_connections;
 use super::problem::Problem;
 use super::seldom::Seldom;
 use super::tls::Tls;
@@ -112,11 +112,10 @@ pub async fn serve(door: Door, router: Router, stop: impl Future<Output = ()>, l
             () = &mut reloading => {}
         }
     }
-    // The system has taken these already, and their requests may be there.
-    while let Some(Ok(accepted)) = listener.accept().now_or_never() {
+    last_connections::close(listener, limit, |accepted| {
         let_in(accepted, &gate, &shared, &tellers, &mut connections);
-    }
-    drop(listener);
+    })
+    .await;
     tokio::time::sleep(LAST_REQUESTS.min(limit / 10)).await;
     stopping.cancel();
     let deadline = Instant::now() + limit;
