@@ -34,6 +34,7 @@ mod page_room;
 mod path;
 mod peer;
 mod problem;
+mod prometheus_discovery;
 mod query_string;
 mod rate;
 mod record;
@@ -176,6 +177,8 @@ fn routes() -> Routes {
         .add(Access::Read, routes!(events::list))
         .add(Access::Read, routes!(watch::watch))
         .add(Access::Read, routes!(summary::summarize))
+        // Programs that don't speak our API.
+        .add(Access::Read, routes!(prometheus_discovery::discover))
         // Operators.
         .add(Access::Open, routes!(operations::livez))
         .add(Access::Open, routes!(operations::readyz))

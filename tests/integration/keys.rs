@@ -176,7 +176,14 @@ async fn who_asks_is_known_before_anything_else_is_looked_at() {
 async fn what_is_public_needs_no_key_and_nothing_else_is_open() {
     let metrics = "/metrics";
     let docs = "/swagger-ui/";
-    let read = ["/v1/nodes", "/v1/nodes?since=0&wait=1ms", "/v1/events", "/v1/summary", "/v1/watch"];
+    let read = [
+        "/v1/nodes",
+        "/v1/nodes?since=0&wait=1ms",
+        "/v1/events",
+        "/v1/summary",
+        "/v1/discovery/prometheus",
+        "/v1/watch",
+    ];
     for (public, open, closed) in [
         ("metrics", &[metrics][..], &[docs, read[0]][..]),
         ("docs", &[docs], &[metrics, read[0]]),

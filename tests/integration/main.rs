@@ -46,6 +46,7 @@ mod plain_sql;
 mod plans;
 mod pooler;
 mod process;
+mod prometheus;
 mod reads;
 mod real_nodes;
 mod retention;

@@ -17,7 +17,7 @@ mod requests;
 on_both_stores!(the_server_answers_the_document_that_is_checked_in, a_path_has_the_methods_of_the_document);
 
 /// Every call of the API. A new route is documented, and named here.
-const OPERATIONS: [(&str, &str); 18] = [
+const OPERATIONS: [(&str, &str); 19] = [
     ("get", "/livez"),
     ("get", "/metrics"),
     ("get", "/openapi.json"),
@@ -25,6 +25,7 @@ const OPERATIONS: [(&str, &str); 18] = [
     ("post", "/v1/batch/deregister"),
     ("post", "/v1/batch/heartbeats"),
     ("post", "/v1/batch/nodes"),
+    ("get", "/v1/discovery/prometheus"),
     ("get", "/v1/events"),
     ("get", "/v1/nodes"),
     ("post", "/v1/nodes"),

@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod mortal;
 pub(crate) mod pooler;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 mod reading;

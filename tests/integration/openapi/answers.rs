@@ -125,6 +125,10 @@ async fn every_answer_is_as_documented(server: &TestServer) {
     for query in ["", "?snapshot=true", "?after=1000000", "?colour=red"] {
         client.ask(&call("get", "/v1/watch"), &format!("/v1/watch{query}"), "", &[]).await;
     }
+    let prometheus = "/v1/discovery/prometheus";
+    for query in ["", "?endpoint=grpc", "?colour=red"] {
+        client.ask(&call("get", prometheus), &format!("{prometheus}{query}"), "", &[]).await;
+    }
     for query in ["", "?colour=red"] {
         client.ask(&call("get", "/v1/summary"), &format!("/v1/summary{query}"), "", &[]).await;
     }
