@@ -95,7 +95,8 @@ impl Server {
         let reloading = keys.clone().map(Reloading::start).transpose().context("SIGHUP can't be handled")?;
         let app = App::new(Arc::clone(&registry), Arc::clone(&metrics), keys, &settings);
         let scheme = if tls.is_some() { "https" } else { "http" };
-        tracing::info!(%address, swagger_ui = %format!("{scheme}://{address}/swagger-ui/"), "listening");
+        let page = format!("{scheme}://{address}/");
+        tracing::info!(%address, dashboard = %page, swagger_ui = %format!("{page}swagger-ui/"), "listening");
         Ok(Self {
             door: Door { listener, tls, limits: within_files(settings.connections), metrics },
             address,

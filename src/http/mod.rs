@@ -13,6 +13,7 @@ mod conditional;
 mod connection;
 mod consistency;
 mod context;
+mod dashboard;
 mod discover;
 mod events;
 mod filters;
@@ -189,8 +190,10 @@ fn routes() -> Routes {
 /// The whole service.
 pub fn router(app: &App, cors: &CorsOrigins) -> Router {
     let (router, mut declared, _) = routes().split();
-    let router = router.merge(openapi::pages());
+    let router = router.merge(openapi::pages()).merge(dashboard::pages());
     declared.pages(Access::Docs, &openapi::PAGES);
+    // Who has not shown a key yet has to see where to. The page has no data in it.
+    declared.pages(Access::Open, &dashboard::PAGES);
     let router =
         router.fallback(unknown_path).method_not_allowed_fallback(method_not_allowed).with_state(app.clone());
     // No layer at all where there is nothing for it to do: it would cost every request something.

@@ -55,7 +55,6 @@ async fn every_call_needs_a_key_but_those_that_say_otherwise() {
         "/v1/nodes/",
         "/v1/nodes//heartbeat",
         "/v1/nodes//maintenance",
-        "/",
         "/nothing",
         "/v2/nodes",
         "/%FF",

@@ -16,6 +16,7 @@ mod catalog_agrees;
 mod concurrency;
 mod conditional;
 mod corpus;
+mod dashboard;
 mod deploy;
 mod discover;
 mod events;

@@ -1,5 +1,6 @@
 //! What tests stand on: a PostgreSQL cluster, databases, servers, a client.
 
+pub(crate) mod browser;
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod endpoints;

@@ -1,0 +1,65 @@
+// The API of the server that this page is from, asked with the key of whoever sits here.
+
+import { noteServerTime } from "./time.js";
+
+const KEY = "onex-registry-key";
+let key = sessionStorage.getItem(KEY);
+
+/** Whether a key is shown. */
+export const hasKey = () => key !== null;
+
+/** Takes a key: for this page only, or until the tab is closed. */
+export function useKey(secret, keep) {
+  key = secret;
+  if (keep) sessionStorage.setItem(KEY, secret);
+  else sessionStorage.removeItem(KEY);
+}
+
+export function forgetKey() {
+  key = null;
+  sessionStorage.removeItem(KEY);
+}
+
+/** An answer that is a problem, or none at all (status 0). */
+export class ApiError extends Error {
+  constructor(status, body) {
+    super(body.detail ?? body.title ?? `The server answered ${status}.`);
+    this.status = status;
+    this.title = body.title;
+    this.errors = body.errors;
+    this.correlation = body.correlation_id;
+  }
+}
+
+/** Asks, and gives the response if it is a good one. */
+export async function ask(path, options = {}) {
+  const headers = new Headers(options.headers);
+  if (key !== null) headers.set("Authorization", `Bearer ${key}`);
+  let response;
+  try {
+    response = await fetch(new URL(path, document.baseURI), { ...options, headers, cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, { title: "The server can't be reached", detail: "No answer came. It may be stopped, or the network is down." });
+  }
+  noteServerTime(response.headers.get("Date"));
+  if (response.ok) return response;
+  let body = {};
+  try {
+    body = await response.json();
+  } catch {
+    // Something in between has answered, and speaks no JSON.
+  }
+  if (response.status === 401) document.dispatchEvent(new CustomEvent("key-needed", { detail: hasKey() }));
+  throw new ApiError(response.status, body ?? {});
+}
+
+/** Asks for JSON. */
+export async function read(path, options) {
+  return (await ask(path, options)).json();
+}
+
+/** A path segment. Clients swallow `.` and `..`; for those there is none. */
+export function segment(id) {
+  return encodeURIComponent(id).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
+}

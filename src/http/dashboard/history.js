@@ -1,0 +1,88 @@
+// The last hour, as far as it can be known. Changes are in the audit trail, which is read on from where it was read to. How
+// many nodes were healthy is written down nowhere: it is noted while this page is open.
+
+import { read } from "./api.js";
+import { now } from "./time.js";
+
+export const HOUR = 3_600_000;
+const PAGE = 1000;
+/** So many events are read at most; of a busier hour only the last ones are known. */
+const MOST = 10_000;
+
+/** The events of the last hour that are known, ascending. */
+let events = [];
+let readTo = null;
+/** Events before this instant are not known. */
+let knownFrom = 0;
+let samples = [];
+
+/** Begins anew, for somebody else. */
+export function forget() {
+  events = [];
+  readTo = null;
+  samples = [];
+}
+
+/** Takes note of how many nodes are healthy now. */
+export function note(healthy, nodes) {
+  samples.push({ at: now(), healthy, nodes });
+  samples = samples.filter((sample) => sample.at > now() - HOUR);
+}
+
+export const noted = () => samples;
+
+/** Reads what has happened since the last time. `newest` is the newest revision. */
+export async function changes(newest) {
+  try {
+    if (readTo === null) {
+      events = [];
+      readTo = await start(newest);
+    }
+    for (;;) {
+      const page = await read(`v1/events?after=${readTo}&limit=${PAGE}`);
+      events.push(...page.events);
+      readTo = page.next_after;
+      if (page.events.length < PAGE) break;
+    }
+  } catch (error) {
+    readTo = null;
+    if (error.status !== 410) throw error;
+  }
+  const since = now() - HOUR;
+  events = events.filter((event) => Date.parse(event.occurred_at) > since);
+  if (events.length > MOST) {
+    events = events.slice(-MOST);
+    knownFrom = Date.parse(events[0].occurred_at);
+  }
+  return { events, knownFrom };
+}
+
+/** A revision after which the last hour lies. Revisions grow with time: it is looked for by halves. */
+async function start(newest) {
+  let [low, high] = [Math.max(0, newest - MOST), newest];
+  const since = now() - HOUR;
+  const first = await timeAfter(low);
+  if (first === null || first > since) {
+    knownFrom = low > 0 && first !== null ? first : 0;
+    return low > 0 || first !== null ? low : newest;
+  }
+  knownFrom = 0;
+  while (high - low > 50) {
+    const middle = Math.floor((low + high) / 2);
+    const time = await timeAfter(middle);
+    if (time !== null && time > since) high = middle;
+    else low = middle;
+  }
+  return low;
+}
+
+/** When the first event after a revision happened; null if there is none, 0 if it is not kept. */
+async function timeAfter(revision) {
+  try {
+    const page = await read(`v1/events?after=${revision}&limit=1`);
+    return page.events.length ? Date.parse(page.events[0].occurred_at) : null;
+  } catch (error) {
+    if (error.status === 410) return 0;
+    throw error;
+  }
+}
