@@ -213,9 +213,13 @@ async fn keys_are_counted_each_for_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_load_nothing_from_elsewhere_and_nobody_frames_them() {
     let server = TestServer::start(Backend::Sqlite).await;
-    for path in
-        ["/", "/dashboard/app.js", "/swagger-ui/", "/swagger-ui/index.html", "/swagger-ui/swagger-initializer.js"]
-    {
+    for path in [
+        "/",
+        "/dashboard/app.js",
+        "/swagger-ui/",
+        "/swagger-ui/index.html",
+        "/swagger-ui/swagger-initializer.js",
+    ] {
         let page = server.get(path).await;
         assert_eq!(page.status, 200);
         let policy = page.header("content-security-policy").expect(path);

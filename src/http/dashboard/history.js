@@ -54,6 +54,7 @@ export async function changes(newest) {
     events = events.slice(-MOST);
     knownFrom = Date.parse(events[0].occurred_at);
   }
+  if (knownFrom < since) knownFrom = 0;
   return { events, knownFrom };
 }
 
@@ -73,7 +74,8 @@ async function start(newest) {
     if (time !== null && time > since) high = middle;
     else low = middle;
   }
-  return low;
+  // Events are kept for less than an hour.
+  return (await timeAfter(low)) === 0 ? high : low;
 }
 
 /** When the first event after a revision happened; null if there is none, 0 if it is not kept. */

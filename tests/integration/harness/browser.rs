@@ -1,10 +1,10 @@
 //! A real browser: Chromium, driven by `chromedriver`, which has to be installed. What is said to it is the protocol
 //! `WebDriver` (W3C Recommendation), as far as the tests need it: JSON over HTTP.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -29,6 +29,8 @@ pub(crate) struct Browser {
     driver: Child,
     client: reqwest::Client,
     session: String,
+    /// Kept open: the driver may write to it.
+    _stdout: BufReader<ChildStdout>,
     _profile: TempDir,
 }
 
@@ -44,20 +46,16 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .expect("chromedriver can be run");
-        let stdout = BufReader::new(driver.stdout.take().unwrap());
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let mut browser = Self { driver, client, session: String::new(), _profile: profile };
-        let port: u16 = tokio::task::spawn_blocking(|| port(stdout)).await.unwrap();
+        let mut stdout = BufReader::new(driver.stdout.take().unwrap());
+        let reading = tokio::task::spawn_blocking(move || (port(&mut stdout), stdout));
+        let (port, stdout) = reading.await.unwrap();
         let base = format!("http://127.0.0.1:{port}/session");
-        let folder = browser._profile.path().display();
+        let folder = format!("--user-data-dir={}", profile.path().display());
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut browser = Self { driver, client, session: String::new(), _stdout: stdout, _profile: profile };
         // Containers have neither what its sandbox needs, nor much of shared memory. It loads pages of ours only.
-        let arguments = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-dev-shm-usage",
-            "--window-size=1280,900",
-            &format!("--user-data-dir={folder}"),
-        ];
+        let arguments =
+            ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900", &folder];
         let options = json!({"args": arguments});
         let wanted = json!({"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}});
         let made = browser
@@ -75,10 +73,7 @@ impl Browser {
         }
         let text = request.send().await.expect("the driver answers").text().await.unwrap();
         let mut answer: Value = serde_json::from_str(&text).unwrap();
-        match answer["value"]["error"].is_string() {
-            true => Err(text),
-            false => Ok(answer["value"].take()),
-        }
+        if answer["value"]["error"].is_string() { Err(text) } else { Ok(answer["value"].take()) }
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
@@ -188,13 +183,15 @@ impl Drop for Browser {
 }
 
 /// The port that the driver says it listens on.
-fn port(stdout: impl std::io::BufRead) -> u16 {
-    let said = stdout.lines().map_while(Result::ok);
-    said.filter_map(|line| {
-        line.split_once("on port ").and_then(|(_, port)| port.trim_end_matches('.').parse().ok())
-    })
-    .find(|port| *port != 0)
-    .expect("chromedriver listens")
+fn port(stdout: &mut impl BufRead) -> u16 {
+    stdout
+        .lines()
+        .map_while(Result::ok)
+        .filter_map(|line| {
+            line.split_once("on port ").and_then(|(_, port)| port.trim_end_matches('.').parse().ok())
+        })
+        .find(|port| *port != 0)
+        .expect("chromedriver listens")
 }
 
 fn program(name: &str) -> PathBuf {
