@@ -178,6 +178,7 @@ fn routes() -> Routes {
         .add(Access::Read, routes!(events::list))
         .add(Access::Read, routes!(watch::watch))
         .add(Access::Read, routes!(summary::summarize))
+        .add(Access::Read, routes!(summary::history))
         // Programs that don't speak our API.
         .add(Access::Read, routes!(prometheus_discovery::discover))
         // Operators.

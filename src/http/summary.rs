@@ -1,4 +1,4 @@
-//! How many nodes there are.
+//! How many nodes there are, and were.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -8,12 +8,13 @@ use utoipa::ToSchema;
 
 use super::problem::{Problem, ProblemBody};
 use super::query_string::QueryString;
-use super::record::StatusName;
+use super::record::{ShownAt, StatusName};
 use super::self_preservation::SelfPreservationBody;
 use super::{App, headers};
-use crate::node::{Faults, Status, Summary};
+use crate::node::{Faults, Revision, Status, Summary};
 use crate::registry::Freshness;
 use crate::registry::health::FleetWatch;
+use crate::registry::history::{History, SAMPLE_EVERY, Sample};
 
 /// How many nodes there are, at one instant. Lists have the largest numbers first, and at most 1,000 entries
 #[derive(Debug, Serialize, ToSchema)]
@@ -120,7 +121,7 @@ impl<'a> SummaryBody<'a> {
                     nodes: *nodes,
                 })
                 .collect(),
-            by_status: StatusCounts::new(summary),
+            by_status: StatusCounts::new(&summary.by_status),
             by_type_and_status: by_status
                 .entries
                 .iter()
@@ -142,9 +143,9 @@ impl<'a> SummaryBody<'a> {
 }
 
 impl StatusCounts {
-    fn new(summary: &Summary) -> Self {
+    fn new(by_status: &[(Status, u64)]) -> Self {
         let mut counts = Self::default();
-        for (status, nodes) in summary.by_status {
+        for &(status, nodes) in by_status {
             match status {
                 Status::Healthy => counts.healthy = nodes,
                 Status::Stale => counts.stale = nodes,
@@ -170,14 +171,86 @@ pub(super) async fn summarize(
     State(app): State<App>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
-    QueryString::read(query.as_deref(), &[], &mut faults);
-    if !faults.is_empty() {
-        return Err(Problem::faults(faults));
-    }
+    takes_nothing(query.as_deref())?;
     let seen = app.registry.summary().await?;
     let body = SummaryBody::new(&seen.value, app.registry.standing().watch, seen.revision.get());
     let mut response = (headers::of_a_read(seen.revision), Json(body)).into_response();
     headers::note_stale(response.headers_mut(), app.registry.stale(Freshness::default()));
     Ok(response)
+}
+
+/// How many nodes there were, once a minute of the last hour
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SummaryHistory)]
+pub(super) struct HistoryBody {
+    /// The instant of the first count since this replica started; null before it. What was before is not known, even if it
+    /// lies within the last hour
+    #[schema(required = true, value_type = Option<String>, example = "2026-07-01T12:00:00.000000Z")]
+    since: Option<ShownAt>,
+    /// The usual time between two counts. If more has passed, it was not known how the nodes were
+    #[schema(minimum = 1, example = 60)]
+    interval_seconds: u64,
+    /// In the order of time, at most 61
+    samples: Vec<SampleBody>,
+}
+
+/// How many nodes there were at an instant
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SummarySample)]
+struct SampleBody {
+    /// The instant at which they were judged, in the database's time. RFC 3339 in UTC with six decimals
+    #[schema(value_type = String, example = "2026-07-01T12:00:00.000000Z")]
+    at: ShownAt,
+    /// All nodes
+    #[schema(minimum = 0, example = 115)]
+    nodes: u64,
+    /// By status
+    by_status: StatusCounts,
+}
+
+impl HistoryBody {
+    fn new(history: &History) -> Self {
+        Self {
+            since: history.since.map(ShownAt),
+            interval_seconds: SAMPLE_EVERY.as_secs(),
+            samples: history.samples.iter().map(SampleBody::new).collect(),
+        }
+    }
+}
+
+impl SampleBody {
+    fn new(sample: &Sample) -> Self {
+        Self {
+            at: ShownAt(sample.at),
+            nodes: sample.by_status.iter().map(|(_, nodes)| nodes).sum(),
+            by_status: StatusCounts::new(&sample.by_status),
+        }
+    }
+}
+
+/// How many nodes there were
+///
+/// Once a minute of the last hour, as this replica has counted them. It keeps that in memory: it is lost when it stops, and
+/// another replica may have begun at another time. While the database is away, nothing is counted.
+#[utoipa::path(
+    get, path = "/v1/summary/history", tag = "overview", operation_id = "summarizeHistory",
+    responses(
+        (status = 200, description = "How many nodes there were", body = HistoryBody, headers(("Registry-Revision" = i64, description = "All changes up to this one are in the last count"))),
+        (status = 400, description = "The query string is invalid", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn history(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    takes_nothing(query.as_deref())?;
+    let history = app.registry.history();
+    let revision = history.samples.back().map_or(Revision::ZERO, |sample| sample.revision);
+    let mut response = (headers::of_a_read(revision), Json(HistoryBody::new(&history))).into_response();
+    headers::note_stale(response.headers_mut(), app.registry.stale(Freshness::default()));
+    Ok(response)
+}
+
+/// Refuses any parameter.
+fn takes_nothing(query: Option<&str>) -> Result<(), Problem> {
+    let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
+    QueryString::read(query, &[], &mut faults);
+    if faults.is_empty() { Ok(()) } else { Err(Problem::faults(faults)) }
 }

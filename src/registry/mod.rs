@@ -2,7 +2,7 @@
 //!
 //! Reads (`reads`) come from the `catalog` or the store, writes (`writes`) go through the `writer`. The `follower` keeps
 //! the catalog equal to the table, and `watching` tells those who wait for changes. Beside them the life of the fleet is
-//! looked after (`health`, with the `prober`). Whatever asks the store does so through the `guard`, which gives up a
+//! looked after (`health`, with the `prober`), and how it was is noted (`history`). Whatever asks the store does so through the `guard`, which gives up a
 //! database that is silent, and has a `breaker`.
 
 mod bounds;
@@ -12,6 +12,7 @@ mod currency;
 mod follower;
 mod guard;
 pub mod health;
+pub mod history;
 mod measure;
 pub mod prober;
 mod reads;
@@ -33,6 +34,7 @@ use self::currency::Currency;
 use self::follower::{Follower, FollowerParts, Suspicion};
 use self::guard::Guarded;
 use self::health::{Health, HealthSettings, Standing};
+use self::history::Historian;
 use self::measure::LastCount;
 use self::prober::ProberError;
 use self::snapshot::{Restored, SnapshotSettings, Snapshots};
@@ -106,6 +108,7 @@ pub struct Registry {
     slow: Duration,
     writer: Arc<Writer>,
     health: Health,
+    historian: Historian,
     /// The turns of reads that take long.
     asides: Arc<Semaphore>,
     last_count: LastCount,
@@ -162,6 +165,7 @@ impl Registry {
                 Arc::clone(&parts.metrics),
             )
         });
+        let historian = Historian::start(Arc::clone(&catalog), Arc::clone(&currency));
         Ok(Self {
             snapshots,
             store,
@@ -177,6 +181,7 @@ impl Registry {
             slow: parts.slow,
             writer,
             health,
+            historian,
             asides: reads::asides(),
             last_count: LastCount::default(),
         })
@@ -229,6 +234,7 @@ impl Registry {
     /// Ends all waiting, stops looking after the fleet, waits for the writes under way, and closes the database.
     pub async fn close(&self) {
         self.watching.close().await;
+        self.historian.close().await;
         self.health.close().await;
         self.writer.close().await;
         self.follower.close().await;

@@ -36,6 +36,7 @@ const OPERATIONS: [(&str, &str); 19] = [
     ("delete", "/v1/nodes/{node_id}/maintenance"),
     ("put", "/v1/nodes/{node_id}/maintenance"),
     ("get", "/v1/summary"),
+    ("get", "/v1/summary/history"),
     ("get", "/v1/watch"),
 ];
 

@@ -10,6 +10,7 @@ on_both_stores!(
     of_no_nodes_there_are_none,
     real_nodes_are_counted_as_discovery_finds_them,
     a_summary_takes_no_parameters,
+    the_history_begins_with_the_server_and_has_what_the_summary_has,
     lists_are_bounded_and_say_what_they_leave_out,
 );
 
@@ -36,6 +37,24 @@ async fn of_no_nodes_there_are_none(server: &TestServer) {
 async fn a_summary_takes_no_parameters(server: &TestServer) {
     let places = server.get("/v1/summary?node_type=effect&x").await.problem(400, "invalid-request");
     assert_eq!(places, ["?node_type", "?x"]);
+}
+
+async fn the_history_begins_with_the_server_and_has_what_the_summary_has(server: &TestServer) {
+    // It is counted soon after the start, and then once a minute: what the first count has is what there was then.
+    let mut history = json!(null);
+    sql::eventually("the nodes are counted", async || {
+        let answer = server.get("/v1/summary/history").await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert!(answer.header("registry-revision").is_some());
+        history = answer.json();
+        history["since"].is_string()
+    })
+    .await;
+    let none = json!({"healthy": 0, "stale": 0, "unknown": 0, "maintenance": 0});
+    let sample = json!({"at": history["since"], "nodes": 0, "by_status": none});
+    assert_eq!(history, json!({"since": history["since"], "interval_seconds": 60, "samples": [sample]}));
+    let places = server.get("/v1/summary/history?x").await.problem(400, "invalid-request");
+    assert_eq!(places, ["?x"]);
 }
 
 /// The counts of a list, and that the largest are first, and equal ones in the order of their names.

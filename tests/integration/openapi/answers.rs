@@ -130,7 +130,9 @@ async fn every_answer_is_as_documented(server: &TestServer) {
         client.ask(&call("get", prometheus), &format!("{prometheus}{query}"), "", &[]).await;
     }
     for query in ["", "?colour=red"] {
-        client.ask(&call("get", "/v1/summary"), &format!("/v1/summary{query}"), "", &[]).await;
+        for path in ["/v1/summary", "/v1/summary/history"] {
+            client.ask(&call("get", path), &format!("{path}{query}"), "", &[]).await;
+        }
     }
     for path in ["/livez", "/readyz", "/metrics", "/openapi.json"] {
         client.ask(&call("get", path), path, "", &[]).await;
@@ -228,6 +230,14 @@ async fn a_record_and_a_result_have_all_their_fields_even_if_null(server: &TestS
         assert_eq!(keys(&summary[list][0]), expected(schema));
     }
     assert_eq!(keys(&summary["by_status"]), expected("StatusCounts"));
+    let mut history = json!(null);
+    eventually("the nodes were counted", async || {
+        history = server.get("/v1/summary/history").await.json();
+        history["samples"][0].is_object()
+    })
+    .await;
+    assert_eq!(keys(&history), expected("SummaryHistory"));
+    assert_eq!(keys(&history["samples"][0]), expected("SummarySample"));
     assert_eq!(keys(&summary["not_listed"]), expected("NotListed"));
     let batch = server.post("/v1/batch/nodes", r#"{"nodes":[1,{"node_id":"n","node_type":"effect"}]}"#).await;
     for result in batch.json()["results"].as_array().unwrap() {
