@@ -36,6 +36,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("sign_in.js", JAVASCRIPT, include_str!("dashboard/sign_in.js")),
     ("style.css", CSS, include_str!("dashboard/style.css")),
     ("time.js", JAVASCRIPT, include_str!("dashboard/time.js")),
+    ("trail.js", JAVASCRIPT, include_str!("dashboard/trail.js")),
 ];
 
 /// The page and its files.

@@ -1,12 +1,14 @@
 //! The dashboard, in a real browser.
 
 mod hands;
+mod notices;
+mod past;
 mod pictures;
 mod strangers;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::browser::Browser;
+use crate::harness::browser::{Browser, key};
 use crate::harness::keys::{KeyFile, secret};
 use crate::harness::{Backend, TestServer, node};
 
@@ -17,8 +19,7 @@ const REAL: &str = include_str!("../data/onex_nodes.jsonl");
 
 /// Registers the real nodes.
 async fn register_real_nodes(server: &TestServer) {
-    let nodes: Vec<serde_json::Value> =
-        REAL.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let nodes: Vec<Value> = REAL.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let answer = server.post("/v1/batch/nodes", json!({"nodes": nodes})).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
 }
@@ -100,6 +101,29 @@ async fn filters_are_in_the_address_and_survive_a_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_value_of_a_repeated_filter_is_in_the_form() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    register_real_nodes(&server).await;
+    let browser = Browser::open().await;
+    let filters = "node_type=compute&node_type=reducer&node_version=1.0.0&node_version=1.1.0";
+    browser.go(&format!("{}/#/nodes?{filters}&node_id=node_contract_validate_compute", server.url)).await;
+    browser.until("document.querySelectorAll('table.nodes tbody tr').length === 1").await;
+    browser.run("document.getElementById('node_id').value = ''").await;
+    browser.type_into("#node_id_prefix", "node_").await;
+    browser.until(&format!("location.hash === '#/nodes?node_id_prefix=node_&{filters}'")).await;
+    let count = server.ids(&format!("node_id_prefix=node_&limit=1000&{filters}")).await.len();
+    browser
+        .until(&format!("document.querySelectorAll('table.nodes tbody tr').length === {}", count.min(50)))
+        .await;
+    let values = "return ['node_type', 'node_type-2', 'node_version', 'node_version-2'].map((id) => document.getElementById(id).value)";
+    assert_eq!(browser.run(values).await, json!(["compute", "reducer", "1.0.0", "1.1.0"]));
+    let types = browser.run("return [...new Set([...document.querySelectorAll('table.nodes tbody td:nth-child(2)')].map((cell) => cell.textContent))].sort()").await;
+    assert_eq!(types, json!(["compute", "reducer"]));
+    browser.close().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_follow_each_other_to_the_end_and_back() {
     let server = TestServer::start(Backend::Sqlite).await;
     register_real_nodes(&server).await;
@@ -142,9 +166,13 @@ async fn whoever_signs_in_with_a_key_sees_what_it_may_see() {
     let kept = "return [sessionStorage.length, localStorage.length, document.cookie, document.documentElement.outerHTML.includes('onex_secret')]";
     assert_eq!(browser.run(kept).await, json!([0, 0, "", false]), "it is in memory, and nowhere else");
 
+    browser.until_it_says("It needs a key with the role write").await;
     browser.click("#deregister").await;
     browser.click("#deregister-now").await;
     browser.until_it_says("Your key may not do that").await;
+    browser.press(&[key::ESCAPE]).await;
+    browser.until_it_says("Your key may not deregister this node.").await;
+    assert_eq!(browser.run("return document.getElementById('deregister')").await, Value::Null);
     assert_eq!(server.get(&node("somebody")).await.status, 200);
 
     browser.reload().await;

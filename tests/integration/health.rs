@@ -1,7 +1,7 @@
 //! The life of nodes: stale and healthy again, told once; expiry; self-preservation; who sees to it.
 
 mod census;
-mod cut_off;
+pub(crate) mod cut_off;
 mod expiry;
 mod lease;
 mod probed;

@@ -13,7 +13,7 @@ use crate::harness::mortal::MortalCluster;
 use crate::harness::{Answer, TestServer, sql};
 
 /// An outage is noticed soon, so that tests needn't wait for it.
-const SOON: [&str; 3] = ["--breaker-failures=3", "--breaker-pause=200ms", "--database-silence=1s"];
+pub(crate) const SOON: [&str; 3] = ["--breaker-failures=3", "--breaker-pause=200ms", "--database-silence=1s"];
 
 const STALE: &str = "registry-stale-seconds";
 

@@ -3,7 +3,15 @@
 import { noteServerTime } from "./time.js";
 
 const KEY = "onex-registry-key";
-let key = sessionStorage.getItem(KEY);
+/** The storage of the tab. Browsers that are told to keep nothing have none: the key is in memory then. */
+const storage = (() => {
+  try {
+    return sessionStorage;
+  } catch {
+    return { getItem: () => null, setItem() {}, removeItem() {} };
+  }
+})();
+let key = storage.getItem(KEY);
 
 /** Whether a key is shown. */
 export const hasKey = () => key !== null;
@@ -11,13 +19,13 @@ export const hasKey = () => key !== null;
 /** Takes a key: for this page only, or until the tab is closed. */
 export function useKey(secret, keep) {
   key = secret;
-  if (keep) sessionStorage.setItem(KEY, secret);
-  else sessionStorage.removeItem(KEY);
+  if (keep) storage.setItem(KEY, secret);
+  else storage.removeItem(KEY);
 }
 
 export function forgetKey() {
   key = null;
-  sessionStorage.removeItem(KEY);
+  storage.removeItem(KEY);
 }
 
 /** An answer that is a problem, or none at all (status 0). */

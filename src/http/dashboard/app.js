@@ -10,7 +10,11 @@ import { overview } from "./overview.js";
 import { signIn } from "./sign_in.js";
 import { ago } from "./time.js";
 
-const PAGES = { "/": [overview, "Overview", "nav-overview"], "/nodes": [nodes, "Nodes", "nav-nodes"], "/node": [node, "Node", "nav-nodes"] };
+const PAGES = new Map([
+  ["/", [overview, "Overview", "nav-overview"]],
+  ["/nodes", [nodes, "Nodes", "nav-nodes"]],
+  ["/node", [node, "Node", "nav-nodes"]],
+]);
 /** So long after a change the page is read again: many come together. */
 const GATHER = 250;
 
@@ -30,7 +34,7 @@ let path = null;
 function show() {
   if (signedOut) return;
   const [where, query] = location.hash.replace(/^#/, "").split(/\?(.*)/s);
-  const [make, name, link] = PAGES[where || "/"] ?? [unknown, "Not found", null];
+  const [make, name, link] = PAGES.get(where || "/") ?? [unknown, "Not found", null];
   const focused = path === where && document.activeElement?.id;
   const caret = focused && document.activeElement.selectionStart;
   reading.abort();

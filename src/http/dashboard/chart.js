@@ -39,14 +39,25 @@ export function bars(events) {
   return frame(`${events.length} changes in the last hour, at most ${busiest} in a minute`, top, ...shapes.filter(Boolean));
 }
 
-/** Healthy nodes over time. */
+/** Longer than between two counts, with some to spare: in between it was not known. */
+const GAP = 150_000;
+
+/** Healthy nodes over time: `samples` are what was counted, and how many they are now. */
 export function line(samples) {
-  const top = rounded(Math.max(1, ...samples.map((sample) => sample.healthy)));
-  const points = samples.map((sample) => [across(1 - (now() - sample.at) / HOUR), up(sample.healthy / top)]);
-  const last = points.at(-1);
-  const path = points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
-  const healthy = samples.at(-1)?.healthy ?? 0;
-  return frame(`${healthy} nodes are healthy now`, top,
-    svg("polyline", { class: "line", points: path }),
-    ...(last ? [svg("circle", { class: "dot", cx: last[0], cy: last[1], r: 3 })] : []));
+  const seen = samples.filter((sample) => now() - sample.at <= HOUR);
+  const counts = seen.map((sample) => sample.healthy);
+  const top = rounded(Math.max(1, ...counts));
+  const runs = [];
+  seen.forEach((sample, n) => {
+    if (n === 0 || sample.at - seen[n - 1].at > GAP) runs.push([]);
+    runs.at(-1).push([across(1 - Math.max(0, now() - sample.at) / HOUR), up(sample.healthy / top)]);
+  });
+  const text = (point) => point.map((number) => number.toFixed(1)).join(",");
+  // A line of one point is not to be seen.
+  const shapes = runs.map((run) => run.length > 1 ? svg("polyline", { class: "line", points: run.map(text).join(" ") }) : dot(run[0]));
+  const last = runs.at(-1)?.at(-1);
+  return frame(`${counts.at(-1) ?? 0} nodes are healthy now; in the time shown at least ${Math.min(...counts)}, at most ${Math.max(...counts)}`, top,
+    ...shapes, ...(last ? [dot(last)] : []));
 }
+
+const dot = ([x, y]) => svg("circle", { class: "dot", cx: x, cy: y, r: 3 });

@@ -32,6 +32,24 @@ export function visible(text) {
   });
 }
 
+/** JSON with the same written as escapes: it means what it meant, and what is copied is what was seen. */
+export function escaped(json) {
+  const escape = (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return json.replace(UNSEEN, (character) => character.split("").map(escape).join(""));
+}
+
+/** A text of a stranger as a link, if it is one that a browser may follow: `javascript:` is not. */
+export function maybeLink(text) {
+  let url;
+  try {
+    url = new URL(text);
+  } catch {
+    return stranger(text);
+  }
+  if (url.protocol !== "http:" && url.protocol !== "https:") return stranger(text);
+  return h("a", { href: url.href, rel: "noopener noreferrer external", target: "_blank" }, stranger(text));
+}
+
 /** The same as an element of its own, so that its direction is its own business. */
 export function stranger(text) {
   return h("bdi", {}, text === "" ? "(empty)" : visible(text));
@@ -60,6 +78,27 @@ export function problem(error, again) {
     error.correlation ? h("p", { class: "muted" }, "Correlation id: ", h("code", {}, visible(error.correlation))) : null,
     again ? h("button", { type: "button", onclick: again }, "Try again") : null);
 }
+
+/** Puts other children in. What had the focus or was scrolled still is, if there is something in its place. */
+export function renew(parent, ...children) {
+  const scrolled = [...parent.querySelectorAll(".events, .scroll, pre")].filter((element) => element.scrollTop > 0 || element.scrollLeft > 0)
+    .map((element) => [way(parent, element), element.scrollTop, element.scrollLeft]);
+  const focused = parent.contains(document.activeElement) && parent !== document.activeElement ? document.activeElement : null;
+  const where = focused && way(parent, focused);
+  parent.replaceChildren(...children);
+  for (const [steps, top, left] of scrolled) at(parent, steps)?.scrollTo(left, top);
+  const same = where && at(parent, where);
+  if (same?.tagName === focused?.tagName) same?.focus({ preventScroll: true });
+}
+
+/** The way down to an element, as numbers of children; and where such a way leads to. */
+function way(from, to) {
+  const steps = [];
+  for (let here = to; here !== from; here = here.parentNode) steps.unshift([...here.parentNode.children].indexOf(here));
+  return steps;
+}
+
+const at = (from, steps) => steps.reduce((here, step) => here?.children[step], from);
 
 export function loading(what) {
   return h("p", { class: "loading", role: "status" }, `Loading ${what}…`);

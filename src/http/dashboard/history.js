@@ -1,5 +1,5 @@
 // The last hour, as far as it can be known. Changes are in the audit trail, which is read on from where it was read to. How
-// many nodes were healthy is written down nowhere: it is noted while this page is open.
+// many nodes there were, the replica that answers has counted.
 
 import { read } from "./api.js";
 import { now } from "./time.js";
@@ -14,25 +14,31 @@ let events = [];
 let readTo = null;
 /** Events before this instant are not known. */
 let knownFrom = 0;
-let samples = [];
+/** The reading under way: two at once would both add what they find. */
+let reading = null;
 
 /** Begins anew, for somebody else. */
 export function forget() {
   events = [];
   readTo = null;
-  samples = [];
 }
 
-/** Takes note of how many nodes are healthy now. */
-export function note(healthy, nodes) {
-  samples.push({ at: now(), healthy, nodes });
-  samples = samples.filter((sample) => sample.at > now() - HOUR);
+/** What the replica has counted; `error` if that can't be had. */
+export async function counts(signal) {
+  try {
+    return await read("v1/summary/history", { signal });
+  } catch (error) {
+    return { error, since: null, samples: [] };
+  }
 }
-
-export const noted = () => samples;
 
 /** Reads what has happened since the last time. `newest` is the newest revision. */
-export async function changes(newest) {
+export function changes(newest) {
+  reading ??= readOn(newest).finally(() => { reading = null; });
+  return reading;
+}
+
+async function readOn(newest) {
   try {
     if (readTo === null) {
       events = [];

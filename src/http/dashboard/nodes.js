@@ -7,7 +7,7 @@ import { STATUSES } from "./overview.js";
 import { ago } from "./time.js";
 
 const TYPES = ["effect", "compute", "reducer", "orchestrator"];
-const NAMES = ["node_id_prefix", "node_type", "status", "node_version", "version_req", "capabilities", "metadata"];
+const NAMES = ["node_id_prefix", "node_type", "status", "node_version", "version_req", "capabilities", "metadata", "node_id"];
 const LIMIT = 50;
 const TYPING = 300;
 const COLUMNS = ["id", "type", "version", "status", "last heartbeat", "registered"];
@@ -122,18 +122,26 @@ function form(filters) {
     location.hash = address(query);
   };
   const typed = () => { clearTimeout(timer); timer = setTimeout(go, TYPING); };
-  const text = (name, label, placeholder) => h("label", { for: name }, label,
-    h("input", { id: name, name, type: "search", value: typedIn(name, filters.get(name) ?? ""), placeholder, autocomplete: "off", spellcheck: "false", oninput: typed }));
-  const choice = (name, label, options) => h("label", { for: name }, label,
-    h("select", { id: name, name, onchange: go }, h("option", { value: "" }, "any"),
-      [...new Set([...options, ...filters.getAll(name)])].map((option) => h("option", { value: option, selected: filters.get(name) === option }, visible(option)))));
-  const element = h("form", { class: "filters", role: "search", onsubmit: (event) => { event.preventDefault(); go(); } },
+  // A name that is repeated means any of its values: each has a field.
+  const fields = (name, label, make) => {
+    const values = filters.getAll(name);
+    return (values.length ? values : [""]).map((value, n) => {
+      const id = n === 0 ? name : `${name}-${n + 1}`;
+      return h("label", { for: id }, n === 0 ? label : `or ${label}`, make(id, value));
+    });
+  };
+  const text = (name, label, placeholder) => fields(name, label, (id, value) =>
+    h("input", { id, name, type: "search", value: typedIn(name, value), placeholder, autocomplete: "off", spellcheck: "false", oninput: typed }));
+  const choice = (name, label, options) => fields(name, label, (id, value) =>
+    h("select", { id, name, onchange: go }, h("option", { value: "" }, "any"),
+      [...new Set([...options, ...filters.getAll(name)])].map((option) => h("option", { value: option, selected: value === option }, visible(option)))));
+  // What an address from elsewhere asks for beside the usual stays asked for.
+  const unusual = (name, label, placeholder) => filters.has(name) ? text(name, label, placeholder) : null;
+  const element = h("form", { class: "filters", role: "search", "aria-label": "Filters", onsubmit: (event) => { event.preventDefault(); go(); } },
     text("node_id_prefix", "id begins with", "node_"), choice("node_type", "type", TYPES), choice("status", "status", STATUSES),
     text("node_version", "version", "1.0.0"), text("version_req", "version range", ">=1.1, <2.0"),
-    text("capabilities", "capability", "a name, or JSON"),
+    text("capabilities", "capability", "a name, or JSON"), unusual("metadata", "metadata", "JSON"), unusual("node_id", "id", ""),
     h("div", { class: "row" }, h("button", { type: "submit" }, "Search"), h("a", { class: "button", href: "#/nodes" }, "Clear")));
-  // What an address from elsewhere asks for beside that stays asked for.
-  if (filters.has("metadata")) element.append(text("metadata", "metadata", "JSON"));
   return element;
 }
 

@@ -13,7 +13,7 @@ async fn a_hostile_node_does_nothing_and_can_be_seen_for_what_it_is() {
     for id in [evil, turned] {
         let body = json!({
             "node_type": "effect", "capabilities": {evil: evil, "__proto__": {"x": 1}},
-            "endpoints": {evil: "javascript:document.title='owned'", turned: turned}, "metadata": {"a": [evil, turned]},
+            "endpoints": {evil: "javascript:document.title='owned'", turned: turned, "web": "https://[::1]:8443/?a=<b>", "host": "localhost:50051"}, "metadata": {"a": [evil, turned]},
         });
         server.register(id, body).await;
         let reason = json!({"reason": evil});
@@ -35,8 +35,21 @@ async fn a_hostile_node_does_nothing_and_can_be_seen_for_what_it_is() {
         let marks = "return /[\\u202e\\u2066\\u200b]/.test(document.querySelector('main').textContent)";
         assert_eq!(browser.run(marks).await, false, "{id}");
         assert_eq!(browser.run("return document.querySelectorAll('main script, main img, main a[href^=javascript]').length").await, 0);
+        let links =
+            "return [...document.querySelectorAll('#main dd a')].map((link) => [link.href, link.rel])";
+        assert_eq!(
+            browser.run(links).await,
+            json!([["https://[::1]:8443/?a=%3Cb%3E", "noopener noreferrer external"]])
+        );
+        let copied = browser.run("return [...document.querySelectorAll('.command')].map((one) => one.textContent.includes('⟨')).includes(true)").await;
+        assert_eq!(copied, false, "a command is copied as it is seen");
         let command = browser.run("return document.querySelector('.command').textContent").await;
         assert_eq!(command, format!("curl '{}/v1/nodes/{}'", server.url, segment(id)));
+    }
+    for address in ["constructor", "__proto__", "/../", "%00?node_id=%"] {
+        browser.go("about:blank").await;
+        browser.go(&format!("{}/#{address}", server.url)).await;
+        browser.until_it_says("There is no such page").await;
     }
     browser.close().await;
     server.stop().await;

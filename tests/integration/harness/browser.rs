@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use base64::Engine as _;
@@ -27,6 +27,8 @@ pub(crate) mod key {
 /// A browser with one window and a profile of its own. It ends with this value.
 pub(crate) struct Browser {
     driver: Child,
+    /// Ends the driver if this process can't do it any more.
+    watchdog: Child,
     client: reqwest::Client,
     session: String,
     /// Kept open: the driver may write to it.
@@ -52,7 +54,9 @@ impl Browser {
         let base = format!("http://127.0.0.1:{port}/session");
         let folder = format!("--user-data-dir={}", profile.path().display());
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let mut browser = Self { driver, client, session: String::new(), _stdout: stdout, _profile: profile };
+        let watchdog = watchdog(driver.id(), profile.path());
+        let mut browser =
+            Self { driver, watchdog, client, session: String::new(), _stdout: stdout, _profile: profile };
         // Containers have neither what its sandbox needs, nor much of shared memory. It loads pages of ours only.
         let arguments =
             ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900", &folder];
@@ -134,6 +138,30 @@ impl Browser {
         found[ELEMENT].as_str().unwrap().to_owned()
     }
 
+    /// What has no name for who can't see it, of all that a selector finds: its HTML.
+    pub(crate) async fn nameless(&self, selector: &str) -> Vec<Value> {
+        let found = self.post("/elements", json!({"using": "css selector", "value": selector})).await;
+        let mut nameless = Vec::new();
+        for element in found.as_array().unwrap() {
+            let url =
+                format!("{}/element/{}/computedlabel", self.session, element[ELEMENT].as_str().unwrap());
+            let label = self.send(Method::GET, &url, &Value::Null).await.unwrap();
+            if label.as_str().unwrap().trim().is_empty() {
+                let script = "return arguments[0].outerHTML";
+                nameless.push(self.post("/execute/sync", json!({"script": script, "args": [element]})).await);
+            }
+        }
+        nameless
+    }
+
+    /// Its clock goes wrong by so many hours, on each page that it opens from now on.
+    pub(crate) async fn mistake_the_time(&self, hours: i32) {
+        let source =
+            format!("{{ const right = Date.now; Date.now = () => right.call(Date) + {hours} * 3600000; }}");
+        let cmd = "Page.addScriptToEvaluateOnNewDocument";
+        self.post("/goog/cdp/execute", json!({"cmd": cmd, "params": {"source": source}})).await;
+    }
+
     /// What the page has complained of, such as what its policy forbids, but for answers that are no good ones.
     pub(crate) async fn complaints(&self) -> Vec<String> {
         let log = self.post("/se/log", json!({"type": "browser"})).await;
@@ -179,7 +207,25 @@ impl Drop for Browser {
         let group = format!("-{}", self.driver.id());
         let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.driver.wait();
+        // It waits for the end of its pipe, and has nothing left to kill.
+        drop(self.watchdog.stdin.take());
+        let _ = self.watchdog.wait();
     }
+}
+
+/// Waits for this process to end, even by SIGKILL, then ends the driver and its browser, and removes the profile.
+fn watchdog(driver: u32, profile: &Path) -> Child {
+    let script = r#"read -r _; kill -KILL -- "-$1" && sleep 0.2; rm -rf "$2""#;
+    Command::new("sh")
+        .args(["-c", script, "watchdog", &driver.to_string()])
+        .arg(profile)
+        // Ctrl-C is for the tests.
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sh can be run")
 }
 
 /// The port that the driver says it listens on.

@@ -259,13 +259,14 @@ struct Arguments {
 }
 
 pub(crate) fn settings(database_url: &str, arguments: &[&str]) -> Settings {
-    let ours =
-        ["test".to_owned(), format!("--database-url={database_url}"), "--listen=127.0.0.1:0".to_owned()];
+    let ours = ["test".to_owned(), format!("--database-url={database_url}")];
     let arguments = ours.into_iter().chain(arguments.iter().map(ToString::to_string));
     let mut arguments: Vec<String> = arguments.collect();
     // What no event tells of is to be found soon: tests move times by plain SQL. And a machine that runs many tests at
     // once is slow, and not away.
-    for (name, value) in [("--compare-interval", "1s"), ("--database-silence", "10s")] {
+    for (name, value) in
+        [("--listen", "127.0.0.1:0"), ("--compare-interval", "1s"), ("--database-silence", "10s")]
+    {
         if !arguments.iter().any(|argument| argument.starts_with(name)) {
             arguments.push(format!("{name}={value}"));
         }

@@ -8,7 +8,7 @@ use sqlx::{Connection as _, SqliteConnection};
 use super::{ages, alive, kinds_of};
 use crate::harness::{Backend, TestDatabase, TestServer, node, sql};
 
-const FLEET: [&str; 4] =
+pub(crate) const FLEET: [&str; 4] =
     ["--ttl=4s", "--expire-after=1s", "--probe-interval=0", "--self-preservation-percent=15"];
 
 async fn preservation(server: &TestServer) -> Value {
@@ -16,7 +16,7 @@ async fn preservation(server: &TestServer) -> Value {
 }
 
 /// So many nodes that have been healthy for a TTL.
-async fn fleet(server: &TestServer, size: usize) -> Vec<String> {
+pub(crate) async fn fleet(server: &TestServer, size: usize) -> Vec<String> {
     let ids: Vec<String> = (0..size).map(|i| format!("n{i:02}")).collect();
     for id in &ids {
         alive(server, id, None).await;
@@ -29,7 +29,7 @@ async fn fleet(server: &TestServer, size: usize) -> Vec<String> {
     ids
 }
 
-async fn heartbeats(server: &TestServer, ids: &[String]) {
+pub(crate) async fn heartbeats(server: &TestServer, ids: &[String]) {
     assert_eq!(server.post("/v1/batch/heartbeats", json!({"node_ids": ids})).await.status, 200);
 }
 
