@@ -27,7 +27,7 @@ pub(crate) mod key {
 /// A browser with one window and a profile of its own. It ends with this value.
 pub(crate) struct Browser {
     driver: Child,
-    /// Ends the driver if this process can't do it any more.
+    /// Ends the driver, if this process can't do it any more, too.
     watchdog: Child,
     client: reqwest::Client,
     session: String,
@@ -204,18 +204,17 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let group = format!("-{}", self.driver.id());
-        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
-        let _ = self.driver.wait();
-        // It waits for the end of its pipe, and has nothing left to kill.
+        // The end of its pipe is what the watchdog waits for.
         drop(self.watchdog.stdin.take());
         let _ = self.watchdog.wait();
+        let _ = self.driver.wait();
     }
 }
 
-/// Waits for this process to end, even by SIGKILL, then ends the driver and its browser, and removes the profile.
+/// Waits for this process to end, even by SIGKILL, or for the browser to be dropped. Then it ends the driver with its
+/// browser, and removes the profile, to which that may write for a moment still.
 fn watchdog(driver: u32, profile: &Path) -> Child {
-    let script = r#"read -r _; kill -KILL -- "-$1" && sleep 0.2; rm -rf "$2""#;
+    let script = r#"read -r _; kill -s KILL -- "-$1"; rm -rf "$2" || { sleep 0.3; rm -rf "$2"; }"#;
     Command::new("sh")
         .args(["-c", script, "watchdog", &driver.to_string()])
         .arg(profile)
