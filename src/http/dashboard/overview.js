@@ -18,6 +18,9 @@ export function overview(main) {
   async function refresh(signal) {
     try {
       const [summary, past] = await Promise.all([read("v1/summary", { signal }), counts(signal)]);
+      if (signal.aborted) return;
+      // To read a busy hour takes a while: how the fleet is is not held up by what it was.
+      if (shown === "") renew(body, ...content(summary, past, { pending: true }));
       let trail;
       try {
         trail = await changes(summary.revision);
@@ -65,7 +68,7 @@ function charts(summary, past, trail) {
   const part = trail.knownFrom ? h("p", { class: "muted" }, "More has happened than is shown: it begins ", ago(new Date(trail.knownFrom).toISOString()), ".") : null;
   return h("div", { class: "columns" },
     h("section", { class: "card" }, h("h2", {}, "Changes per minute"),
-      trail.error ? h("p", { class: "wrong" }, `Not known: ${visible(trail.error.message)}`) : [bars(trail.events), part]),
+      trail.pending ? loading("changes") : trail.error ? h("p", { class: "wrong" }, `Not known: ${visible(trail.error.message)}`) : [bars(trail.events), part]),
     h("section", { class: "card" }, h("h2", {}, "Healthy nodes"), line(samples), counted(past)));
 }
 
@@ -107,7 +110,7 @@ function byVersion(summary) {
 }
 
 function recent(trail) {
-  if (trail.error) return "";
+  if (trail.error || trail.pending) return "";
   const events = trail.events.slice(-10).reverse();
   return h("section", { class: "card" }, h("h2", {}, "Latest changes"),
     events.length === 0 ? h("p", { class: "muted" }, "Nothing has changed in the last hour.")

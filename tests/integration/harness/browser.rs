@@ -48,13 +48,14 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .expect("chromedriver can be run");
+        // At once: whatever comes next may be cut off.
+        let watchdog = watchdog(driver.id(), profile.path());
         let mut stdout = BufReader::new(driver.stdout.take().unwrap());
         let reading = tokio::task::spawn_blocking(move || (port(&mut stdout), stdout));
         let (port, stdout) = reading.await.unwrap();
         let base = format!("http://127.0.0.1:{port}/session");
         let folder = format!("--user-data-dir={}", profile.path().display());
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let watchdog = watchdog(driver.id(), profile.path());
         let mut browser =
             Self { driver, watchdog, client, session: String::new(), _stdout: stdout, _profile: profile };
         // Containers have neither what its sandbox needs, nor much of shared memory. It loads pages of ours only.
