@@ -17,7 +17,7 @@ mod requests;
 on_both_stores!(the_server_answers_the_document_that_is_checked_in, a_path_has_the_methods_of_the_document);
 
 /// Every call of the API. A new route is documented, and named here.
-const OPERATIONS: [(&str, &str); 19] = [
+const OPERATIONS: [(&str, &str); 20] = [
     ("get", "/livez"),
     ("get", "/metrics"),
     ("get", "/openapi.json"),
