@@ -4,26 +4,38 @@
 //! look at the others.
 
 mod asking;
+mod events;
 mod key;
+mod nodes;
 mod outcome;
 mod serve;
+mod summary;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use self::outcome::print;
 use crate::config::{RawSettings, Settings};
 use crate::store::postgres::migrate;
 use crate::{healthcheck, http};
 
+const EXAMPLES: &str = "\
+Examples:
+  onex-registry                                    serve on this machine, with an SQLite file
+  onex-registry nodes list --type effect           ask a server, that of ONEX_REGISTRY_URL
+  onex-registry watch --url https://registry.example
+  onex-registry completions bash >/etc/bash_completion.d/onex-registry";
+
 /// A node registry and service-discovery server.
 ///
 /// Without a command, it serves. Every setting is a flag and an environment variable, also from the file .env.
 #[derive(Debug, Parser)]
-#[command(name = "onex-registry", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(name = "onex-registry", version, max_term_width = 100, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -58,6 +70,19 @@ enum Command {
         #[command(subcommand)]
         command: key::KeyCommand,
     },
+    /// Ask a server for nodes: find, show, register and deregister them
+    Nodes(nodes::NodesArgs),
+    /// Ask a server for its audit trail
+    Events(events::EventsArgs),
+    /// Watch changes as they happen
+    Watch(watch::WatchArgs),
+    /// Ask a server how many nodes there are
+    Summary(summary::SummaryArgs),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
 }
 
 /// Runs the program.
@@ -84,6 +109,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             in_runtime(async move { healthcheck::check(&settings).await })
         }
         Command::Key { command } => key::run(command),
+        Command::Nodes(args) => nodes::run(args),
+        Command::Events(args) => events::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Summary(args) => summary::run(&args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "onex-registry", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
     }
 }
 
