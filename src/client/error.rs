@@ -145,11 +145,7 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 pub(super) fn of_sending(base: &BaseUrl, error: &hyper_util::client::legacy::Error) -> ClientError {
     let url = base.to_string();
     let causes = || Causes(Some(error));
-    // The error of TLS is inside one of `std::io`, which doesn't name it as its source.
-    let tls = causes().find_map(|cause| {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).or_else(|| cause.downcast_ref())
-    });
+    let tls = causes().find_map(|cause| cause.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::InvalidMessage(_)) => {
             let reason = "it doesn't speak TLS; perhaps it is reached by http://".to_owned();
@@ -175,7 +171,7 @@ pub(super) fn of_sending(base: &BaseUrl, error: &hyper_util::client::legacy::Err
     ClientError::Away { url, reason, may_be_done: !error.is_connect() }
 }
 
-/// An error, its cause, and so on.
+/// An error, its cause, and so on. What is inside an error of `std::io` is not what that names as its source.
 struct Causes<'e>(Option<&'e (dyn Error + 'static)>);
 
 impl<'e> Iterator for Causes<'e> {
@@ -183,7 +179,8 @@ impl<'e> Iterator for Causes<'e> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let error = self.0.take()?;
-        self.0 = error.source();
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        self.0 = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
         Some(error)
     }
 }

@@ -1,5 +1,6 @@
 //! Which server, and how it is asked: read from flags, the environment and `.env`, and checked all at once.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,10 +40,10 @@ pub struct ClientArgs {
     url: String,
     /// A file with the secret of the API key, and nothing else. Or set `ONEX_REGISTRY_API_KEY` to the secret itself
     #[arg(long, env = "ONEX_REGISTRY_API_KEY_FILE", global = true, value_name = "FILE", default_value = "")]
-    api_key_file: PathBuf,
+    api_key_file: OsString,
     /// The authorities that vouch for the server, a PEM file; empty: those that this system trusts
     #[arg(long, env = "ONEX_REGISTRY_CA_FILE", global = true, value_name = "FILE", default_value = "")]
-    ca_file: PathBuf,
+    ca_file: OsString,
     /// How long an answer may take
     #[arg(
         long,
@@ -119,8 +120,8 @@ impl ClientArgs {
 
 const LONGEST: Duration = Duration::from_hours(24);
 
-fn some(path: &Path) -> Option<&Path> {
-    (!path.as_os_str().is_empty()).then_some(path)
+fn some(path: &OsStr) -> Option<&Path> {
+    (!path.is_empty()).then(|| Path::new(path))
 }
 
 fn variable() -> Result<Option<String>, &'static str> {
