@@ -16,8 +16,6 @@ Examples:
 
 It goes on when the server is started again, where it was: no change is lost, and none comes twice.")]
 pub(super) struct WatchArgs {
-    #[command(flatten)]
-    filters: NodeFilters,
     /// Changes of this kind, such as registered or stale; repeated: of any of these
     #[arg(long, value_name = "KIND")]
     kind: Vec<String>,
@@ -30,6 +28,8 @@ pub(super) struct WatchArgs {
     /// The form of the answer
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
     output: Format,
+    #[command(flatten)]
+    filters: NodeFilters,
     #[command(flatten)]
     server: ClientArgs,
 }
@@ -60,12 +60,13 @@ async fn watch(client: &Client, args: &WatchArgs) -> anyhow::Result<()> {
         query.add("snapshot", "true");
     }
     let mut shown = Shown {
-        table: Table::new(Terminal::of_output(), ["TIME", "WHAT", "TYPE", "VERSION", "STATUS", "NODE ID"]),
+        // As wide as what usually stands there.
+        table: Table::new(Terminal::of_output(), ["TIME", "WHAT", "TYPE", "VERSION", "STATUS", "NODE ID"])
+            .at_least([20, 12, 12, 8, 11, 0]),
         items: Items::new(args.output),
         format: args.output,
     };
     if args.output == Format::Table {
-        // The columns are as wide as what usually stands there; they become wider.
         print(&shown.table.lines(&[]))?;
     }
     let mut watch = client.watch(query);

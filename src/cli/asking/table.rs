@@ -72,6 +72,14 @@ impl<const N: usize> Table<N> {
         Self { terminal, widths: header.map(width), header: Some(header) }
     }
 
+    /// Columns that are at least so wide: for rows that come one by one.
+    pub(in crate::cli) fn at_least(mut self, widths: [usize; N]) -> Self {
+        for (column, least) in self.widths.iter_mut().zip(widths) {
+            *column = (*column).max(least);
+        }
+        self
+    }
+
     /// The next lines: with the first rows, or without any, those of the header.
     pub(in crate::cli) fn lines(&mut self, rows: &[[Cell; N]]) -> String {
         for row in rows {

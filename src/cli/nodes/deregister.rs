@@ -42,7 +42,10 @@ pub(super) async fn run(client: &Client, args: &DeregisterArgs) -> anyhow::Resul
             // That of a node, and not that of something else at this address.
             Err(error) if error.status() == Some(404) => {
                 if !args.ignore_missing {
-                    say(&format!("{id}: {error}"));
+                    // Of one alone it is said at the end.
+                    if args.node_ids.len() > 1 {
+                        say(&format!("{id}: {error}"));
+                    }
                     first_missing.get_or_insert(error);
                 }
                 false

@@ -14,8 +14,6 @@ Examples:
   onex-registry nodes list --capabilities '{\"capabilities\": [\"registration\"]}'
   onex-registry nodes list --output jsonl | jq -r .node_id")]
 pub(super) struct ListArgs {
-    #[command(flatten)]
-    filters: NodeFilters,
     /// At most so many nodes; left out: all
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -28,6 +26,8 @@ pub(super) struct ListArgs {
     /// The form of the answer
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
     output: Format,
+    #[command(flatten)]
+    filters: NodeFilters,
 }
 
 pub(super) async fn run(client: &Client, args: &ListArgs) -> anyhow::Result<()> {

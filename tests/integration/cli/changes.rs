@@ -13,9 +13,9 @@ const EFFECT: &str = r#"{"node_type":"effect"}"#;
 async fn events_are_those_of_the_api() {
     let server = server_with_real_nodes().await;
     assert_eq!(server.delete("/v1/nodes/node_auth_gate_compute").await.status, 204);
-    let served: Value = server.get("/v1/events?limit=1000").await.json();
+    let listed: Value = server.get("/v1/events?limit=1000").await.json();
     let all = ask(&server, &["events", "--output=json"]).await.json();
-    assert_eq!(all, served["events"]);
+    assert_eq!(all, listed["events"]);
     assert_eq!(all.as_array().unwrap().len(), 116);
     let some = ask(&server, &["events", "--after=110", "--limit=3", "-o", "jsonl"]).await.lines();
     assert_eq!(some[..], all.as_array().unwrap()[110..113]);
@@ -45,7 +45,7 @@ async fn events_are_followed_until_somebody_ends_it() {
 }
 
 /// The watch is connected when it says what was there.
-async fn watching(url: &str, arguments: &[&str]) -> Running {
+fn watching(url: &str, arguments: &[&str]) -> Running {
     Running::start(&mut command(url, &[&["watch", "--output=jsonl"], arguments].concat()))
 }
 
@@ -59,7 +59,7 @@ async fn changes_are_told_as_they_happen() {
     let server = TestServer::start(Backend::Sqlite).await;
     server.register("a", EFFECT).await;
     server.register("other", r#"{"node_type":"compute"}"#).await;
-    let mut watch = watching(&server.url, &["--type=effect", "--snapshot"]).await;
+    let mut watch = watching(&server.url, &["--type=effect", "--snapshot"]);
     assert_eq!(next(&mut watch).await.1["node_id"], "a");
     assert_eq!(next(&mut watch).await, ("synced".to_owned(), json!({"revision": 2})));
     server.register("b", EFFECT).await;
@@ -106,7 +106,7 @@ async fn a_watch_goes_on_when_the_server_is_started_again_and_loses_nothing() {
         Said::by(&mut command(&url, &["nodes", "register", "--type=effect", "--id", id])).await.code == 0
     };
     assert!(register("first").await);
-    let mut watch = watching(&url, &["--snapshot"]).await;
+    let mut watch = watching(&url, &["--snapshot"]);
     assert_eq!(next(&mut watch).await.0, "snapshot");
     assert_eq!(next(&mut watch).await.0, "synced");
     for (signal, id) in [("TERM", "second"), ("KILL", "third")] {
@@ -132,7 +132,7 @@ async fn a_watch_goes_on_when_the_server_is_started_again_and_loses_nothing() {
 async fn a_gap_in_the_log_is_told_and_bridged_by_a_snapshot() {
     let server = TestServer::start(Backend::Sqlite).await;
     server.register("a", EFFECT).await;
-    let mut watch = watching(&server.url, &["--after=99999"]).await;
+    let mut watch = watching(&server.url, &["--after=99999"]);
     assert_eq!(next(&mut watch).await.0, "snapshot");
     assert_eq!(next(&mut watch).await.0, "synced");
     server.register("b", EFFECT).await;

@@ -87,9 +87,9 @@ async fn a_record_is_shown_as_it_was_served() {
     let body =
         r#"{"node_type":"effect","metadata":{"n":1.10,"big":1234567890123456789012345678901234567890}}"#;
     server.register("a/b %é", body).await;
-    let served = server.get(&node("a/b %é")).await.text;
+    let record = server.get(&node("a/b %é")).await.text;
     let shown = ask(&server, &["nodes", "get", "a/b %é", "--output", "json"]).await.done();
-    assert_eq!(shown, format!("{served}\n"));
+    assert_eq!(shown, format!("{record}\n"));
 
     let reason = r#"{"reason":"disk swap"}"#;
     assert_eq!(server.put(&format!("{}/maintenance", node("a/b %é")), reason).await.status, 200);
@@ -214,16 +214,16 @@ async fn deregistering_is_told_per_node_and_may_be_repeated() {
 async fn a_summary_counts_the_fleet_by_type_and_status() {
     let server = server_with_real_nodes().await;
     assert_eq!(server.post(&format!("{}/heartbeat", node(ID)), "").await.status, 200);
-    let served: Value = server.get("/v1/summary").await.json();
+    let counts: Value = server.get("/v1/summary").await.json();
     let table = ask(&server, &["summary"]).await.words();
     assert_eq!(table[0], ["TYPE", "NODES", "HEALTHY", "STALE", "UNKNOWN", "MAINTENANCE"]);
     assert_eq!(table.last().unwrap(), &["all", "115", "1", "0", "114", "0"]);
-    for entry in served["by_type"].as_array().unwrap() {
+    for entry in counts["by_type"].as_array().unwrap() {
         let row = table.iter().find(|row| row[0] == entry["node_type"].as_str().unwrap()).unwrap();
         assert_eq!(row[1], entry["nodes"].to_string());
     }
     let shown = ask(&server, &["summary", "--output=json"]).await.json();
-    assert_eq!(shown["by_type_and_status"], served["by_type_and_status"]);
+    assert_eq!(shown["by_type_and_status"], counts["by_type_and_status"]);
     server.stop().await;
 }
 

@@ -92,7 +92,7 @@ async fn times_are_told_by_the_clock_of_the_server() {
     let row = &table.words()[1][4..];
     // Whoever is slow asks a second later.
     assert!(
-        matches!(row, [seen, _, registered, _] if seen.starts_with("1") && registered == "3h"),
+        matches!(row, [seen, _, registered, _] if seen.starts_with('1') && registered == "3h"),
         "{row:?}"
     );
     let shown =
