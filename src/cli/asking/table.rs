@@ -197,7 +197,7 @@ mod tests {
         }
         assert_eq!(
             table(Some(26), &rows),
-            "NODE ID     TYPE    STATUS\nnode_regi…  effect  healt…\n日本語日…   compu…  \\u{1b…\n"
+            "NODE ID   TYPE     STATUS\nnode_re…  effect   healthy\n日本語…   compute  \\u{1b}…\n"
         );
     }
 
