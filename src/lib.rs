@@ -9,11 +9,13 @@
 //! 4. [`http`], the REST face: all status codes are there.
 //! 5. [`server`], which puts them together, and [`config`], [`cli`] and [`telemetry`] around it.
 //! 6. [`keys`], who may do what; `http` asks it. [`secret`], what is never shown.
-//! 7. [`metrics`], beside them: the registry and the REST face tell it what happens.
+//! 7. [`client`], the other end of the REST face, for the commands of [`cli`] that ask a server.
+//! 8. [`metrics`], beside them: the registry and the REST face tell it what happens.
 //!
 //! Each knows the next room and the vocabulary, and nothing beyond: `http → registry → store → node`.
 
 pub mod cli;
+pub mod client;
 pub mod config;
 mod going;
 pub mod healthcheck;

@@ -10,13 +10,12 @@ use super::{Public, Settings, Wrong, read};
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct RawAccess {
     /// File of the API keys, as `onex-registry key new` prints them; read again when it changes. Empty: there are none
-    #[arg(long, env = "ONEX_REGISTRY_API_KEYS_FILE", global = true, value_name = "FILE", default_value = "")]
+    #[arg(long, env = "ONEX_REGISTRY_API_KEYS_FILE", value_name = "FILE", default_value = "")]
     api_keys_file: String,
     /// Serve everybody who reaches the server, without keys: on or off
     #[arg(
         long,
         env = "ONEX_REGISTRY_INSECURE_NO_AUTH",
-        global = true,
         value_name = "ON|OFF",
         num_args = 0..=1,
         require_equals = true,
@@ -25,7 +24,7 @@ pub(super) struct RawAccess {
     )]
     insecure_no_auth: String,
     /// What is open without a key, separated by commas, out of metrics, docs, read
-    #[arg(long, env = "ONEX_REGISTRY_PUBLIC", global = true, value_name = "WHAT", default_value = "")]
+    #[arg(long, env = "ONEX_REGISTRY_PUBLIC", value_name = "WHAT", default_value = "")]
     public: String,
 }
 

@@ -12,46 +12,22 @@ use crate::registry::BreakerSettings;
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct RawDatabase {
     /// How many connections to PostgreSQL are kept at most
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_DATABASE_CONNECTIONS",
-        global = true,
-        value_name = "NUMBER",
-        default_value = "10"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "10")]
     database_connections: String,
     /// How long the database may answer nobody anything before it is given up, and calls to it with it
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_DATABASE_SILENCE",
-        global = true,
-        value_name = "DURATION",
-        default_value = "900ms"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_DATABASE_SILENCE", value_name = "DURATION", default_value = "900ms")]
     database_silence: String,
     /// So many failures of the database in a row open the breaker: clients' calls are refused at once
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_BREAKER_FAILURES",
-        global = true,
-        value_name = "NUMBER",
-        default_value = "5"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_BREAKER_FAILURES", value_name = "NUMBER", default_value = "5")]
     breaker_failures: String,
     /// The pause before a call of a client tries whether the database is back
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_BREAKER_PAUSE",
-        global = true,
-        value_name = "DURATION",
-        default_value = "500ms"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_BREAKER_PAUSE", value_name = "DURATION", default_value = "500ms")]
     breaker_pause: String,
     /// File in which the last known fleet is kept, to be served if PostgreSQL is away at the start; empty: none
-    #[arg(long, env = "ONEX_REGISTRY_SNAPSHOT", global = true, value_name = "FILE", default_value = "")]
+    #[arg(long, env = "ONEX_REGISTRY_SNAPSHOT", value_name = "FILE", default_value = "")]
     snapshot: String,
     /// Whether to apply migrations at start: on or off
-    #[arg(long, env = "ONEX_REGISTRY_MIGRATE", global = true, value_name = "ON|OFF", default_value = "on")]
+    #[arg(long, env = "ONEX_REGISTRY_MIGRATE", value_name = "ON|OFF", default_value = "on")]
     migrate: String,
 }
 

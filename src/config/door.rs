@@ -11,61 +11,41 @@ use super::{Wrong, read};
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct RawDoor {
     /// Certificate chain of the server, a PEM file; with it and its key, connections are encrypted
-    #[arg(long, env = "ONEX_REGISTRY_TLS_CERT", global = true, value_name = "FILE", default_value = "")]
+    #[arg(long, env = "ONEX_REGISTRY_TLS_CERT", value_name = "FILE", default_value = "")]
     tls_cert: String,
     /// Private key of that certificate, a PEM file
-    #[arg(long, env = "ONEX_REGISTRY_TLS_KEY", global = true, value_name = "FILE", default_value = "")]
+    #[arg(long, env = "ONEX_REGISTRY_TLS_KEY", value_name = "FILE", default_value = "")]
     tls_key: String,
     /// Authorities that vouch for clients, a PEM file; empty: clients are not asked for certificates
-    #[arg(long, env = "ONEX_REGISTRY_TLS_CLIENT_CA", global = true, value_name = "FILE", default_value = "")]
+    #[arg(long, env = "ONEX_REGISTRY_TLS_CLIENT_CA", value_name = "FILE", default_value = "")]
     tls_client_ca: String,
     /// Whether a client must have a certificate of these authorities: optional or required
     #[arg(
         long,
         env = "ONEX_REGISTRY_TLS_CLIENT_AUTH",
-        global = true,
         value_name = "OPTIONAL|REQUIRED",
         default_value = "optional"
     )]
     tls_client_auth: String,
     /// How many connections there may be; further ones are turned away
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_MAX_CONNECTIONS",
-        global = true,
-        value_name = "NUMBER",
-        default_value = "10000"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_MAX_CONNECTIONS", value_name = "NUMBER", default_value = "10000")]
     max_connections: String,
     /// How many connections there may be from one address: a number, or off
     #[arg(
         long,
         env = "ONEX_REGISTRY_MAX_CONNECTIONS_PER_ADDRESS",
-        global = true,
         value_name = "NUMBER",
         default_value = "off"
     )]
     max_connections_per_address: String,
     /// How many watches and long polls there may be; further ones are told to come again
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_MAX_WATCHERS",
-        global = true,
-        value_name = "NUMBER",
-        default_value = "10000"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_MAX_WATCHERS", value_name = "NUMBER", default_value = "10000")]
     max_watchers: String,
     /// How many requests a client may send per second: a number, or off
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_RATE_LIMIT",
-        global = true,
-        value_name = "NUMBER",
-        default_value = "off"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_RATE_LIMIT", value_name = "NUMBER", default_value = "off")]
     rate_limit: String,
     /// How many requests a client may send at once, under that limit; empty: those of one second
-    #[arg(long, env = "ONEX_REGISTRY_RATE_BURST", global = true, value_name = "NUMBER", default_value = "")]
+    #[arg(long, env = "ONEX_REGISTRY_RATE_BURST", value_name = "NUMBER", default_value = "")]
     rate_burst: String,
 }
 

@@ -11,70 +11,33 @@ use crate::registry::prober::{AddressPolicy, ProbeSettings};
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct RawLiveness {
     /// How long a node counts as alive after a sign of life, unless it says otherwise
-    #[arg(long, env = "ONEX_REGISTRY_TTL", global = true, value_name = "DURATION", default_value = "90s")]
+    #[arg(long, env = "ONEX_REGISTRY_TTL", value_name = "DURATION", default_value = "90s")]
     ttl: String,
     /// How long after it became stale a node is deregistered: a duration, or never
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_EXPIRE_AFTER",
-        global = true,
-        value_name = "DURATION",
-        default_value = "never"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_EXPIRE_AFTER", value_name = "DURATION", default_value = "never")]
     expire_after: String,
     /// Expiry pauses if more than so many percent of those that were healthy one TTL ago are stale; 100: it never does
     #[arg(
         long,
         env = "ONEX_REGISTRY_SELF_PRESERVATION_PERCENT",
-        global = true,
         value_name = "PERCENT",
         default_value = "15"
     )]
     self_preservation_percent: String,
     /// How often each health endpoint is probed; 0: never. At most a third of a node's TTL, and at least 1s
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_PROBE_INTERVAL",
-        global = true,
-        value_name = "DURATION",
-        default_value = "30s"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_PROBE_INTERVAL", value_name = "DURATION", default_value = "30s")]
     probe_interval: String,
     /// How long a probe may take; no longer than the interval
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_PROBE_TIMEOUT",
-        global = true,
-        value_name = "DURATION",
-        default_value = "10s"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_PROBE_TIMEOUT", value_name = "DURATION", default_value = "10s")]
     probe_timeout: String,
     /// How many probes may be under way at once; a quarter of them is for targets that fail
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_PROBE_CONCURRENCY",
-        global = true,
-        value_name = "NUMBER",
-        default_value = "256"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_PROBE_CONCURRENCY", value_name = "NUMBER", default_value = "256")]
     probe_concurrency: String,
     /// Networks that are not probed, separated by commas, besides link-local and cloud metadata addresses
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_PROBE_DENY",
-        global = true,
-        value_name = "NETWORKS",
-        default_value = ""
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_PROBE_DENY", value_name = "NETWORKS", default_value = "")]
     probe_deny: String,
     /// Networks that are probed in spite of all that, separated by commas
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_PROBE_ALLOW",
-        global = true,
-        value_name = "NETWORKS",
-        default_value = ""
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_PROBE_ALLOW", value_name = "NETWORKS", default_value = "")]
     probe_allow: String,
 }
 

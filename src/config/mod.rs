@@ -38,20 +38,13 @@ pub struct RawSettings {
     #[arg(
         long,
         env = "DATABASE_URL",
-        global = true,
         hide_env_values = true,
         value_name = "URL",
         default_value = "sqlite://onex-registry.db"
     )]
     database_url: Secret,
     /// Address and port to listen on; port 0 picks a free one
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_LISTEN",
-        global = true,
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:8080"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: String,
     #[command(flatten)]
     door: RawDoor,
@@ -60,75 +53,33 @@ pub struct RawSettings {
     #[command(flatten)]
     liveness: RawLiveness,
     /// How long events are kept in the audit trail, or `forever`
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_EVENT_RETENTION",
-        global = true,
-        value_name = "DURATION",
-        default_value = "7d"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_EVENT_RETENTION", value_name = "DURATION", default_value = "7d")]
     event_retention: String,
     /// How often table and catalog are compared, or `never`
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_COMPARE_INTERVAL",
-        global = true,
-        value_name = "DURATION",
-        default_value = "60s"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_COMPARE_INTERVAL", value_name = "DURATION", default_value = "60s")]
     compare_interval: String,
     /// How long a request may take before it is answered with 504
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_REQUEST_TIMEOUT",
-        global = true,
-        value_name = "DURATION",
-        default_value = "30s"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s")]
     request_timeout: String,
     /// How long a client may take to send a body before it is answered with 408
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_BODY_TIMEOUT",
-        global = true,
-        value_name = "DURATION",
-        default_value = "10s"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_BODY_TIMEOUT", value_name = "DURATION", default_value = "10s")]
     body_timeout: String,
     /// How long requests in flight may take to finish after SIGTERM or SIGINT
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_SHUTDOWN_TIMEOUT",
-        global = true,
-        value_name = "DURATION",
-        default_value = "30s"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "30s")]
     shutdown_timeout: String,
     /// Requests and database operations that take longer are logged as warnings
-    #[arg(long, env = "ONEX_REGISTRY_SLOW", global = true, value_name = "DURATION", default_value = "1s")]
+    #[arg(long, env = "ONEX_REGISTRY_SLOW", value_name = "DURATION", default_value = "1s")]
     slow: String,
     #[command(flatten)]
     database: RawDatabase,
     /// Origins that browsers may call from, separated by commas, or *; empty: none
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_CORS_ORIGINS",
-        global = true,
-        value_name = "ORIGINS",
-        default_value = ""
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_CORS_ORIGINS", value_name = "ORIGINS", default_value = "")]
     cors_origins: String,
     /// Log format: pretty, json, or auto (pretty on a terminal, else json)
-    #[arg(
-        long,
-        env = "ONEX_REGISTRY_LOG_FORMAT",
-        global = true,
-        value_name = "FORMAT",
-        default_value = "auto"
-    )]
+    #[arg(long, env = "ONEX_REGISTRY_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
     log_format: String,
     /// What to log: a level or a list of target=level
-    #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER", default_value = "info")]
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
 }
 
@@ -288,7 +239,7 @@ impl Settings {
     }
 }
 
-/// Variables that look like ours and are not: most likely misspelled.
+/// Variables that look like ours and are not: most likely misspelled. Those of clients may stand in the same `.env`.
 #[must_use]
 pub fn unknown_variables(environment: impl Iterator<Item = String>) -> Vec<String> {
     use clap::{Args as _, Command};
@@ -298,5 +249,11 @@ pub fn unknown_variables(environment: impl Iterator<Item = String>) -> Vec<Strin
         .filter_map(|argument| argument.get_env())
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
-    environment.filter(|name| name.starts_with("ONEX_REGISTRY_") && !known.contains(name)).collect()
+    environment
+        .filter(|name| {
+            name.starts_with("ONEX_REGISTRY_")
+                && !known.contains(name)
+                && !crate::client::VARIABLES.contains(&name.as_str())
+        })
+        .collect()
 }

@@ -13,6 +13,7 @@ mod asked_again;
 mod bad_input;
 mod batch;
 mod catalog_agrees;
+mod cli;
 mod concurrency;
 mod conditional;
 mod corpus;
