@@ -5,6 +5,8 @@
 
 mod asking;
 mod events;
+mod export;
+mod import;
 mod key;
 mod nodes;
 mod outcome;
@@ -78,6 +80,10 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Ask a server how many nodes there are
     Summary(summary::SummaryArgs),
+    /// Register nodes from a file of JSON Lines
+    Import(import::ImportArgs),
+    /// Write all registrations as JSON Lines
+    Export(export::ExportArgs),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -113,6 +119,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Events(args) => events::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Summary(args) => summary::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "onex-registry", &mut script);

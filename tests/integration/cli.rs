@@ -2,6 +2,7 @@
 
 mod changes;
 mod exit_codes;
+mod fleets;
 mod nodes;
 mod settings;
 mod strangers;
