@@ -3,6 +3,7 @@
 //! Those of the server read the server's settings; those of a client ask a server anywhere, read the client's, and don't
 //! look at the others.
 
+mod agent;
 mod asking;
 mod events;
 mod export;
@@ -84,6 +85,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Write all registrations as JSON Lines
     Export(export::ExportArgs),
+    /// Run a command as a node: register it, keep it alive while the command runs, deregister it
+    Agent(agent::AgentArgs),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -121,6 +124,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Summary(args) => summary::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Agent(args) => agent::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "onex-registry", &mut script);

@@ -1,5 +1,6 @@
 //! The commands that ask a server: the program itself, against real servers, and against what is none.
 
+mod agent;
 mod changes;
 mod exit_codes;
 mod fleets;
