@@ -24,6 +24,7 @@ pub mod keys;
 pub mod metrics;
 pub mod node;
 pub mod registry;
+mod replace_file;
 pub mod secret;
 pub mod server;
 mod small_file;

@@ -3,8 +3,11 @@
 //! Those of the server read the server's settings; those of a client ask a server anywhere, read the client's, and don't
 //! look at the others.
 
+mod agent;
 mod asking;
 mod events;
+mod export;
+mod import;
 mod key;
 mod nodes;
 mod outcome;
@@ -78,6 +81,12 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Ask a server how many nodes there are
     Summary(summary::SummaryArgs),
+    /// Register nodes from a file of JSON Lines
+    Import(import::ImportArgs),
+    /// Write all registrations as JSON Lines
+    Export(export::ExportArgs),
+    /// Run a command as a node: register it, keep it alive while the command runs, deregister it
+    Agent(agent::AgentArgs),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -113,6 +122,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Events(args) => events::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Summary(args) => summary::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Agent(args) => agent::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "onex-registry", &mut script);

@@ -19,12 +19,20 @@ const AWAY: u8 = 6;
 #[error("{0}")]
 pub(super) struct Usage(pub(super) String);
 
+/// All has been said, and the exit code is this: that of another program, say.
+#[derive(Debug, thiserror::Error)]
+#[error("exit code {0}")]
+pub(super) struct Exit(pub(super) u8);
+
 /// Says what is wrong, and returns the exit code for it. The one place that writes to the terminal without the logger: what
 /// is wrong may be why there is none.
 pub(super) fn report(error: &anyhow::Error) -> ExitCode {
     if is_closed_pipe(error) {
         // Whoever reads has read enough.
         return ExitCode::SUCCESS;
+    }
+    if let Some(Exit(code)) = error.downcast_ref() {
+        return ExitCode::from(*code);
     }
     let mut text = format!("onex-registry: {}\n", visible_lines(&error.to_string()));
     for cause in error.chain().skip(1) {

@@ -1,7 +1,9 @@
 //! The commands that ask a server: the program itself, against real servers, and against what is none.
 
+mod agent;
 mod changes;
 mod exit_codes;
+mod fleets;
 mod nodes;
 mod settings;
 mod strangers;

@@ -5,14 +5,20 @@ mod filters;
 mod json;
 mod object;
 mod output;
+mod pauses;
+mod progress;
 mod table;
 mod visible;
+
+use std::time::Duration;
 
 pub(super) use self::ago::ago;
 pub(super) use self::filters::{NodeFilters, PAGE};
 pub(super) use self::json::{escaped, indented, one_line};
 pub(super) use self::object::{Entry, object};
 pub(super) use self::output::{Format, Items, say};
+pub(super) use self::pauses::{Pauses, persistently};
+pub(super) use self::progress::Progress;
 pub(super) use self::table::{Cell, Table, Terminal};
 pub(super) use self::visible::visible;
 use crate::client::{Client, ClientArgs};
@@ -21,6 +27,14 @@ use crate::client::{Client, ClientArgs};
 pub(super) fn client(server: &ClientArgs) -> anyhow::Result<Client> {
     Ok(Client::new(&server.check()?)?)
 }
+
+/// A duration as people write it, for a flag.
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+    let duration = humantime::parse_duration(text).ok().filter(|duration| *duration <= LONGEST);
+    duration.ok_or("not a duration such as 500ms or 30s, of a day at the most")
+}
+
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// Does what asks a server, on one thread.
 pub(super) fn ask(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {

@@ -4,7 +4,6 @@
 //! that isn't in the table. As soon as the database is there, the table is read, and the copy is forgotten. It is
 //! written beside the server's work: not often, not if nothing has changed, and not while the database is away.
 
-mod file;
 mod format;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +20,7 @@ use super::currency::Currency;
 use crate::going::keep_going;
 use crate::metrics::Metrics;
 use crate::node::{Horizon, Revision, Ttl};
+use crate::replace_file;
 use crate::store::{Loaded, Position};
 
 pub use self::format::SnapshotError;
@@ -196,5 +196,5 @@ impl Written {
 fn replace(path: &Path, place: &str, fleet: &Fleet, known_at: Duration) -> Result<(), std::io::Error> {
     let header =
         Header { known_at, revision: fleet.revision(), last: fleet.last_event(), horizon: *fleet.horizon() };
-    file::replace(path, |out| format::write(out, place, &header, fleet))
+    replace_file::replace(path, |out| format::write(out, place, &header, fleet))
 }

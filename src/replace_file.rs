@@ -10,7 +10,7 @@ const OWNER_ONLY: u32 = 0o600;
 
 /// Writes a file beside it, and puts it in its place once it is on the disk. The name is on the disk, too, when this
 /// returns.
-pub(super) fn replace(
+pub(crate) fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
