@@ -26,14 +26,18 @@ pub(super) async fn close(
         Err(error) => tracing::debug!(%error, "connections that begin can't be kept off"),
     }
     // What the runtime knows to be there is not all that is there: ask the system itself.
-    let Ok(listener) = listener.into_std() else { return };
+    let listener = match listener.into_std() {
+        Ok(listener) => listener,
+        Err(error) => return tracing::warn!(%error, "the last connections can't be accepted"),
+    };
     loop {
         match listener.accept().and_then(|(stream, address)| Ok((into_tokio(stream)?, address))) {
             Ok(accepted) => take(accepted),
             // It was given up meanwhile.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => return tracing::warn!(%error, "the last connections can't be accepted"),
         }
     }
 }

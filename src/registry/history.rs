@@ -21,6 +21,8 @@ use crate::node::{Revision, Status, Timestamp};
 pub const SAMPLE_EVERY: Duration = Duration::from_mins(1);
 /// So many counts are kept: an hour has both its ends.
 pub const MAX_SAMPLES: usize = 61;
+/// Older ones are of another hour: with some minutes for counts that came late.
+const OLDEST_MICROS: i64 = 65 * 60 * 1_000_000;
 /// How often it is looked whether it is time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -47,7 +49,9 @@ pub struct History {
 impl History {
     fn take(&mut self, sample: Sample) {
         // A clock that went back: what is later than now belongs to no hour that anybody will look at.
-        self.samples.retain(|known| known.at < sample.at);
+        // And after a time of which nothing is known, what was before it is of no hour either.
+        let oldest = sample.at.minus_micros(OLDEST_MICROS);
+        self.samples.retain(|known| known.at < sample.at && known.at >= oldest);
         if self.samples.len() == MAX_SAMPLES {
             self.samples.pop_front();
         }

@@ -72,12 +72,16 @@ async function refresh() {
   }
   busy = true;
   const { signal } = reading;
-  await Promise.all([page.refresh(signal), health(signal)]);
-  if (signal.aborted) return;
-  busy = false;
-  timer = setTimeout(refresh, again ? GATHER : page.every);
-  waits = again;
-  again = false;
+  try {
+    await Promise.all([page.refresh(signal), health(signal)]);
+  } finally {
+    if (!signal.aborted) {
+      busy = false;
+      timer = setTimeout(refresh, again ? GATHER : page.every);
+      waits = again;
+      again = false;
+    }
+  }
 }
 
 function changed() {

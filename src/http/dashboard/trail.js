@@ -41,7 +41,7 @@ export class Trail {
       page = await response.json();
     } catch (error) {
       // What comes next was deleted, or the database was restored: all is read again.
-      if (error.status === 410) [this.events, this.#readTo] = [[], null];
+      if (error.status === 410) [this.events, this.#readTo, this.cut] = [[], null, false];
       throw error;
     }
     this.events.push(...page.events);

@@ -137,7 +137,8 @@ impl Targets {
             out.push(b'[');
         }
         for node in &listing.nodes {
-            let Some(record) = node.record.read_back(&node.moment) else { continue };
+            // To leave one out would be to say that it is gone.
+            let Some(record) = node.record.read_back(&node.moment) else { return Err(Problem::internal()) };
             let Some(group) = target::group(&record, node.moment.status, &self.endpoint) else { continue };
             if std::mem::replace(&mut self.any, true) {
                 out.push(b',');

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use url::Url;
 
@@ -76,9 +77,12 @@ struct Address {
 impl Address {
     /// Of a URL, or of `host:port`.
     fn of(place: &str) -> Option<Self> {
-        if let Some((scheme, _)) = place.split_once("://") {
+        if place.contains("://") {
             let url = Url::parse(place).ok()?;
-            let is_http = ["http", "https"].contains(&url.scheme());
+            // What speaks something else has no metrics that could be asked for.
+            if !["http", "https"].contains(&url.scheme()) {
+                return None;
+            }
             // Secrets are not for labels, which everybody sees.
             if url.host_str().is_none_or(str::is_empty)
                 || !url.username().is_empty()
@@ -87,12 +91,12 @@ impl Address {
                 return None;
             }
             let port = url.port_or_known_default()?;
-            let target = format!("{}:{port}", url.host_str()?);
-            let path = Some(url.path()).filter(|path| is_http && !matches!(*path, "" | "/"));
+            // Prometheus encodes it again.
+            let path = percent_decode_str(url.path()).decode_utf8_lossy();
             return Some(Self {
-                target,
-                scheme: is_http.then(|| scheme.to_ascii_lowercase()),
-                path: path.map(str::to_owned),
+                target: format!("{}:{port}", url.host_str()?),
+                scheme: Some(url.scheme().to_owned()),
+                path: Some(path).filter(|path| !matches!(&**path, "" | "/")).map(Cow::into_owned),
             });
         }
         // As a URL, so that what is no host and no port is none here.
@@ -125,6 +129,7 @@ mod tests {
         };
         for (place, expected) in [
             ("http://10.0.0.1:20002", found("10.0.0.1:20002", Some("http"), None)),
+            (" http://node.internal:1\t", found("node.internal:1", Some("http"), None)),
             ("http://node.internal/", found("node.internal:80", Some("http"), None)),
             (
                 "HTTPS://node.internal/stats/metrics?x=1",
@@ -132,7 +137,7 @@ mod tests {
             ),
             ("http://[2001:db8::1]:9100/", found("[2001:db8::1]:9100", Some("http"), None)),
             ("http://bücher.example:9100", found("xn--bcher-kva.example:9100", Some("http"), None)),
-            ("grpc://10.0.0.1:30002/some", found("10.0.0.1:30002", None, None)),
+            ("http://h:1/м/a%20b", found("h:1", Some("http"), Some("/м/a b"))),
             ("127.0.0.1:30002", found("127.0.0.1:30002", None, None)),
             ("[::1]:30002", found("[::1]:30002", None, None)),
             ("node.internal:80", found("node.internal:80", None, None)),
@@ -158,7 +163,7 @@ mod tests {
             "http://",
             "http://user:secret@node:80",
             "http://user@node:80",
-            "grpc://node",
+            "grpc://10.0.0.1:30002",
             "unix:///run/node.sock",
             "::1:80",
         ] {
