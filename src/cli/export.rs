@@ -1,5 +1,6 @@
 //! `export`: the registrations of a fleet as JSON Lines, page by page.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::asking::{
-    Format, Items, NodeFilters, PAGE, Progress, ask, client, duration, one_line, persistently,
+    Format, Items, NodeFilters, PAGE, Progress, ask, client, duration, one_line, persistently, visible,
 };
-use super::outcome::print;
+use super::outcome::{Usage, print};
 use crate::client::{Client, ClientArgs, NodeFields};
 use crate::replace_file;
 use crate::server::stop_signal;
@@ -59,6 +60,10 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
             print(&out)
         });
     };
+    // It is put in the place of what is there: of a device or a link, nobody means that.
+    if fs::symlink_metadata(file).is_ok_and(|there| !there.is_file()) {
+        return Err(Usage(format!("'{}' is no regular file", visible(&file.display().to_string()))).into());
+    }
     let mut failed = None;
     let written = replace_file::replace(file, |out| {
         let exported = export(&client, args, |nodes| {

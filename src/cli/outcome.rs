@@ -71,7 +71,7 @@ fn of_client(error: &ClientError) -> u8 {
     match error {
         ClientError::Problem(problem) => match problem.status {
             401 | 403 => NOT_ALLOWED,
-            404 => NOT_FOUND,
+            _ if problem.is_of_no_node() => NOT_FOUND,
             412 => CONFLICT,
             _ if problem.is_of_the_moment() => AWAY,
             _ => OTHER,

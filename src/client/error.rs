@@ -95,6 +95,12 @@ impl ProblemError {
 }
 
 impl Problem {
+    /// Whether it is that the node is not registered, and not that something else isn't there, such as the path.
+    #[must_use]
+    pub fn is_of_no_node(&self) -> bool {
+        self.status == 404 && self.kind == "/problems/node-not-found"
+    }
+
     /// Whether this is said of the moment, and not of the request: it may be right to ask again later.
     #[must_use]
     pub fn is_of_the_moment(&self) -> bool {

@@ -119,13 +119,14 @@ impl<'l> Life<'l> {
                 () = end.cancelled() => return,
             };
             let asked = if is_well { self.beat().await } else { self.stay_known().await };
-            let pause = match asked {
-                Ok(()) if std::mem::take(&mut is_first) => spread(self.interval),
-                Ok(()) => jittered(self.interval),
-                Err(error) => self.failed(&error),
+            let next = match asked {
+                Ok(()) if std::mem::take(&mut is_first) => began + spread(self.interval),
+                Ok(()) => began + jittered(self.interval),
+                // The registry is given the pause that it asks for, however long the call took.
+                Err(error) => Instant::now() + self.failed(&error),
             };
             tokio::select! {
-                () = tokio::time::sleep_until(began + pause) => {}
+                () = tokio::time::sleep_until(next) => {}
                 () = end.cancelled() => return,
             }
         }

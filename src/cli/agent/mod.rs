@@ -28,6 +28,8 @@ const KEY: &str = "ONEX_REGISTRY_API_KEY";
 /// The server's TTL unless it has been told another.
 const USUAL_TTL: Duration = Duration::from_secs(90);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+/// So long a call may take at the least, however often there is one.
+const SHORTEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the start of the command waits for the registry.
 const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 /// How long the end waits for it: for what is on its way, and then for the deregistration.
@@ -77,8 +79,8 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<()> {
     let prepared = OurNode::read(&args.file, &args.set).and_then(|node| {
         let interval = interval(args, &node)?;
         let mut settings = args.server.check()?;
-        // A call that hangs for longer than this costs a heartbeat.
-        settings.timeout = settings.timeout.min(interval.max(Duration::from_secs(1)));
+        // A call that hangs for longer than this costs heartbeats.
+        settings.timeout = settings.timeout.min(interval.max(SHORTEST_TIMEOUT));
         Ok((node, interval, Client::new(&settings)?))
     });
     let (node, interval, client) = prepared.map_err(|error| failed(&error))?;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::cli::asking::Entry;
@@ -66,11 +67,23 @@ impl OurNode {
 
     /// Whether a record is what we registered. Numbers may differ beyond what a double holds.
     pub(super) fn is_the_same_as(&self, record: &str) -> bool {
-        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
-        let (ours, theirs) = (value(&self.json), value(record));
-        let fields =
-            ["capabilities", "endpoints", "metadata", "node_type", "node_version", "health_endpoint"];
-        fields.iter().all(|field| ours.get(*field).is_none_or(|ours| theirs.get(*field) == Some(ours)))
+        let value = serde_json::from_str::<serde_json::Value>;
+        // What can't be compared is not ours.
+        let (Ok(ours), Ok(theirs)) = (value(&self.json), value(record)) else { return false };
+        // What was left out is what the registry has put in its place.
+        let fields = [
+            ("capabilities", json!({})),
+            ("endpoints", json!({})),
+            ("metadata", json!({})),
+            ("node_type", json!(null)),
+            ("node_version", json!("1.0.0")),
+            ("health_endpoint", json!(null)),
+            ("ttl_seconds", json!(null)),
+        ];
+        let of = |object: &serde_json::Value, (field, default): &(&str, serde_json::Value)| {
+            object.get(*field).unwrap_or(default).clone()
+        };
+        fields.iter().all(|field| of(&ours, field) == of(&theirs, field))
     }
 }
 
@@ -113,6 +126,12 @@ mod tests {
         };
         assert!(node.is_the_same_as(&record(r#"{"b":2,"a":1}"#)));
         assert!(!node.is_the_same_as(&record(r#"{"b":2}"#)));
+        let newer = record(r#"{"a":1,"b":2}"#).replace("1.0.0", "1.0.1");
+        assert!(!node.is_the_same_as(&newer), "the file leaves the version out");
+        let other = record(r#"{"a":1,"b":2}"#).replace("\"node_type\"", "\"ttl_seconds\":9,\"node_type\"");
+        assert!(!node.is_the_same_as(&other));
+        let beyond = of(r#"{"node_id":"a","node_type":"effect","metadata":{"a":1e399}}"#, &[]).unwrap();
+        assert!(!beyond.is_the_same_as(&record(r#"{"a":2}"#)), "it can't be compared");
         assert!(!node.is_the_same_as("not JSON"));
     }
 }

@@ -24,6 +24,7 @@ use self::item::{Failure, Item};
 use self::report::Report;
 use self::send::{Done, Fate, Sending};
 use super::asking::{Format, Progress, ask, client, duration, persistently, say};
+use super::outcome::{Exit, Writing};
 use crate::client::{Client, ClientArgs, Query};
 use crate::server::stop_signal;
 
@@ -87,15 +88,16 @@ pub(super) fn run(args: &ImportArgs) -> anyhow::Result<()> {
             () = stop => Err(anyhow::anyhow!("stopped by a signal")),
         }
     });
-    report.end(outcome.is_ok())?;
+    let reported = report.end(outcome.is_ok());
     let counts = report.counts;
     drop(progress);
     if let Err(error) = outcome {
         say(&format!("it ended early, after {} lines: run it again, which is harmless", counts.lines));
-        return Err(error);
+        // Nobody reads the report: that is an end to a list, and not to a write.
+        return Err(if error.is::<Writing>() { Exit(1).into() } else { error });
     }
     anyhow::ensure!(counts.failed == 0, "{} of {} lines failed", counts.failed, counts.lines);
-    Ok(())
+    reported
 }
 
 /// Several batches are on their way at once, but for those with the same node in them: of the lines of a node, the last one
@@ -114,6 +116,8 @@ async fn import(
     let mut ids: VecDeque<HashSet<String>> = VecDeque::new();
     let mut next: Option<Batch> = None;
     let mut is_read = false;
+    // What was read before it is imported all the same.
+    let mut unreadable = None;
     loop {
         let has_room = in_flight.len() < IN_FLIGHT;
         if let Some(batch) = &mut next
@@ -125,11 +129,15 @@ async fn import(
             continue;
         }
         if next.is_none() && is_read && in_flight.is_empty() {
-            return Ok(());
+            return unreadable.map_or(Ok(()), Err);
         }
         tokio::select! {
             batch = batches.recv(), if next.is_none() && !is_read && has_room => match batch {
-                Some(batch) => next = Some(batch.context(CANT_READ)?),
+                Some(Ok(batch)) => next = Some(batch),
+                Some(Err(error)) => {
+                    unreadable = Some(anyhow::Error::new(error).context(CANT_READ));
+                    is_read = true;
+                }
                 None => is_read = true,
             },
             Some(done) = in_flight.next(), if !in_flight.is_empty() => {

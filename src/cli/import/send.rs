@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
-use super::item::Failure;
+use super::item::{Failure, Item};
 use crate::cli::asking::{Pauses, Progress, persistently};
 use crate::client::{Client, ClientError, Problem, RegistrationResult};
 
@@ -78,6 +78,15 @@ impl Sending<'_> {
                 Err(error) if error.status() == Some(413) && piece.len() > 1 => {
                     let half = piece.split_off(piece.len() / 2);
                     pieces.extend([half, piece]);
+                    continue;
+                }
+                Err(ClientError::Problem(problem)) if problem.status == 413 => {
+                    let too_large = |(place, line, item): (usize, u64, Item)| {
+                        (place, Fate::Failed(Failure::of_problem(line, item.id, &problem)))
+                    };
+                    for (place, fate) in piece.into_iter().map(too_large) {
+                        fates[place] = Some(fate);
+                    }
                     continue;
                 }
                 Err(error) => return Err(error),

@@ -5,7 +5,7 @@ use clap::Args;
 use super::revision_or_tag;
 use crate::cli::asking::{Format, Items, say, visible};
 use crate::cli::outcome::{Usage, print};
-use crate::client::{Client, ClientError, Condition};
+use crate::client::{Client, ClientError, Condition, Problem};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -36,11 +36,12 @@ pub(super) async fn run(client: &Client, args: &DeregisterArgs) -> anyhow::Resul
     let mut items = Items::new(args.output);
     let mut first_missing = None;
     let mut outcome = Ok(());
+    let mut unread: Option<anyhow::Error> = None;
     for id in &args.node_ids {
         let is_done = match client.deregister(id, condition).await {
             Ok(()) => true,
             // That of a node, and not that of something else at this address.
-            Err(error) if error.status() == Some(404) => {
+            Err(error) if error.problem().is_some_and(Problem::is_of_no_node) => {
                 if !args.ignore_missing {
                     // Of one alone it is said at the end.
                     if args.node_ids.len() > 1 {
@@ -56,13 +57,21 @@ pub(super) async fn run(client: &Client, args: &DeregisterArgs) -> anyhow::Resul
                 break;
             }
         };
-        show(id, is_done, args.output, &mut items)?;
+        // The others are deregistered whether or not anybody reads of it.
+        if let Err(error) = show(id, is_done, args.output, &mut items) {
+            unread.get_or_insert(error);
+        }
     }
-    if args.output != Format::Table {
-        items.end()?;
+    if args.output != Format::Table
+        && let Err(error) = items.end()
+    {
+        unread.get_or_insert(error);
     }
     outcome?;
-    first_missing.map_or(Ok(()), |error: ClientError| Err(error.into()))
+    match first_missing {
+        Some(error) => Err(ClientError::into(error)),
+        None => unread.map_or(Ok(()), Err),
+    }
 }
 
 fn show(id: &str, is_done: bool, format: Format, items: &mut Items) -> anyhow::Result<()> {

@@ -48,6 +48,23 @@ async fn what_can_not_be_meant_ends_with_2_before_anything_is_asked() {
     }
 }
 
+/// A path that the server doesn't have is no node that isn't registered, and nothing was deregistered there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_path_of_the_server_ends_with_1() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let url = format!("{}/wrong", server.url);
+    for arguments in [
+        &["nodes", "list"][..],
+        &["nodes", "get", "a"],
+        &["nodes", "deregister", "a", "--ignore-missing"],
+        &["nodes", "deregister", "a", "b", "--ignore-missing"],
+    ] {
+        let said = Said::by(&mut command(&url, arguments)).await;
+        assert_eq!((said.code, said.out.as_str()), (1, ""), "{arguments:?}: {}", said.err);
+    }
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_there_ends_with_3() {
     let server = TestServer::start(Backend::Sqlite).await;

@@ -234,7 +234,7 @@ async fn a_server_that_is_killed_in_the_middle_and_comes_back_gets_all() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_asks_for_a_pause_gets_it() {
-    let server = TestServer::start_with(Backend::Sqlite, &["--rate-limit=1", "--rate-burst=2"]).await;
+    let server = TestServer::start_with(Backend::Sqlite, &["--rate-limit=1", "--rate-burst=1"]).await;
     let said = import(&server, fleet(0..2_001), &[]).await;
     assert_eq!(
         (said.code, said.out.as_str()),
@@ -314,5 +314,20 @@ async fn there_is_a_bar_on_a_terminal_only_and_only_for_those_who_want_it() {
     let quiet = on_terminal("--quiet").await;
     assert!(quiet.code == 0 && !quiet.out.contains('\u{1b}'), "{quiet:?}");
     assert_eq!(ask(&server, &["import", path.to_str().unwrap()]).await.err, "");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_a_file_is_replaced_by_an_export() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let (folder, file) = file("kept");
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for place in [folder.path(), &link] {
+        let said = ask(&server, &["export", "--file", place.to_str().unwrap()]).await;
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(said.err.contains("no regular file"), "{said:?}");
+    }
+    assert!(link.is_symlink() && std::fs::read_to_string(&file).unwrap() == "kept");
     server.stop().await;
 }
