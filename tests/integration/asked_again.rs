@@ -105,7 +105,7 @@ async fn heartbeats_of_many_are_in_the_next_answer_to_a_question_that_all_ask(se
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_write_and_what_time_does_ends_an_answer_too() {
-    let server = TestServer::start_with(Backend::Postgres, &["--ttl=2s"]).await;
+    let server = TestServer::start_with(Backend::Postgres, &["--ttl=6s"]).await;
     let mut owner = server.database.as_ref().unwrap().connect().await;
     assert_eq!(asked(&server).await, json!([]));
     sql::upsert(&mut owner, "by_sql", "effect", "{}").await.unwrap();
