@@ -61,7 +61,7 @@ async fn a_registration_and_its_end_are_seen_without_a_reload() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_death_turns_the_row_stale() {
-    let server = TestServer::start_with(Backend::Sqlite, &["--ttl=3s"]).await;
+    let server = TestServer::start_with(Backend::Sqlite, &["--ttl=15s"]).await;
     let browser = Browser::open().await;
     browser.go(&format!("{}/#/nodes", server.url)).await;
     browser.until_it_says("No nodes are registered yet.").await;
@@ -208,5 +208,33 @@ async fn the_page_is_for_all_and_has_nothing_but_its_files() {
     for path in ["/dashboard/nothing.js", "/dashboard/..%2Fdashboard.rs", "/dashboard/%00"] {
         server.get(path).await.problem(404, "unknown-path");
     }
+    server.stop().await;
+}
+
+/// What was asked for with a key that is not shown any more comes late, and to nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_user_was_reading_the_next_one_does_not_see() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    register_real_nodes(&server).await;
+    let browser = Browser::open().await;
+    browser.go(&format!("{}/#/nodes", server.url)).await;
+    browser.until_it_says("50 nodes on this page").await;
+    let seen = "
+        return (async () => {
+            const history = await import('/dashboard/history.js');
+            history.forget();
+            const real = window.fetch;
+            let release;
+            const held = new Promise((resolve) => { release = resolve; });
+            window.fetch = async (...asked) => { await held; return real(...asked); };
+            const before = history.changes(115).then(() => 'seen', (error) => error.name);
+            history.forget();
+            window.fetch = real;
+            const after = (await history.changes(115)).events.length;
+            release();
+            return [await before, after, (await history.changes(115)).events.length];
+        })()";
+    assert_eq!(browser.run(seen).await, json!(["AbortError", 115, 115]));
+    browser.close().await;
     server.stop().await;
 }

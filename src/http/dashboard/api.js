@@ -42,7 +42,8 @@ export class ApiError extends Error {
 /** Asks, and gives the response if it is a good one. */
 export async function ask(path, options = {}) {
   const headers = new Headers(options.headers);
-  if (key !== null) headers.set("Authorization", `Bearer ${key}`);
+  const shown = key;
+  if (shown !== null) headers.set("Authorization", `Bearer ${shown}`);
   let response;
   try {
     response = await fetch(new URL(path, document.baseURI), { ...options, headers, cache: "no-store" });
@@ -58,7 +59,8 @@ export async function ask(path, options = {}) {
   } catch {
     // Something in between has answered, and speaks no JSON.
   }
-  if (response.status === 401) document.dispatchEvent(new CustomEvent("key-needed", { detail: hasKey() }));
+  // Not that of another, who has signed in meanwhile.
+  if (response.status === 401 && shown === key) document.dispatchEvent(new CustomEvent("key-needed", { detail: hasKey() }));
   throw new ApiError(response.status, body ?? {});
 }
 

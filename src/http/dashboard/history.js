@@ -17,10 +17,15 @@ let knownFrom = 0;
 /** The reading under way: two at once would both add what they find. */
 let reading = null;
 
+/** Who sits here, by a number: what was asked for by another is thrown away. */
+let user = 0;
+
 /** Begins anew, for somebody else. */
 export function forget() {
+  user += 1;
   events = [];
   readTo = null;
+  reading = null;
 }
 
 /** What the replica has counted; `error` if that can't be had. */
@@ -34,23 +39,35 @@ export async function counts(signal) {
 
 /** Reads what has happened since the last time. `newest` is the newest revision. */
 export function changes(newest) {
-  reading ??= readOn(newest).finally(() => { reading = null; });
+  if (reading === null) {
+    const mine = readOn(newest, user).finally(() => {
+      if (reading === mine) reading = null;
+    });
+    reading = mine;
+  }
   return reading;
 }
 
-async function readOn(newest) {
+async function readOn(newest, reader) {
+  const stillHere = (found) => {
+    if (reader !== user) throw new DOMException("Signed out", "AbortError");
+    return found;
+  };
   try {
+    // A tab that has slept for long begins anew: of all that happened, only the last is shown.
+    if (readTo !== null && newest - readTo > MOST) readTo = null;
     if (readTo === null) {
       events = [];
-      readTo = await start(newest);
+      readTo = stillHere(await start(newest));
     }
     for (;;) {
-      const page = await read(`v1/events?after=${readTo}&limit=${PAGE}`);
+      const page = stillHere(await read(`v1/events?after=${readTo}&limit=${PAGE}`));
       events.push(...page.events);
       readTo = page.next_after;
       if (page.events.length < PAGE) break;
     }
   } catch (error) {
+    stillHere();
     readTo = null;
     if (error.status !== 410) throw error;
   }
