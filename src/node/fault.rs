@@ -15,6 +15,17 @@ pub enum Place {
     Header(&'static str),
 }
 
+impl Place {
+    /// The pointer, or the name.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Pointer(text) | Self::Parameter(text) => text,
+            Self::PathParameter(name) | Self::Header(name) => name,
+        }
+    }
+}
+
 /// One thing that is wrong, in words that are safe to show to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {

@@ -132,7 +132,7 @@ async fn count(catalog: &Catalog, currency: &Currency) -> Option<Sample> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Horizon, JsonText, NodeKey, NodeRecord, Ttl};
+    use crate::node::{Horizon, NodeRecord, Ttl};
     use crate::store::{Loaded, Position};
 
     const TTL: Ttl = Ttl::from_seconds(90);
@@ -142,21 +142,7 @@ mod tests {
     }
 
     fn record(id: &str, last_heartbeat: Option<Timestamp>) -> NodeRecord {
-        NodeRecord {
-            node_id: NodeKey::new(id).unwrap(),
-            node_type: "effect".into(),
-            node_version: "1.0.0".into(),
-            capabilities: JsonText::from_database("{}"),
-            endpoints: JsonText::from_database("{}"),
-            metadata: JsonText::from_database("{}"),
-            health_endpoint: None,
-            last_heartbeat,
-            registered_at: at(0),
-            updated_at: at(0),
-            ttl_seconds: None,
-            maintenance: None,
-            revision: Revision::ZERO,
-        }
+        NodeRecord { last_heartbeat, ..crate::registry::catalog::tests::record(id, 0) }
     }
 
     /// A database with two nodes, and whoever follows it; time is driven.

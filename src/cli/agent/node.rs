@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::cli::asking::Entry;
 use crate::node::Registration;
-use crate::node::fault::{Faults, Path as Pointer, Place};
+use crate::node::fault::{Faults, Path as Pointer};
 use crate::node::registration::IdFrom;
 use crate::small_file;
 
@@ -48,12 +48,8 @@ impl OurNode {
         let Some(registration) = Registration::read(&raw, &Pointer::Root, IdFrom::Body, &mut faults) else {
             let mut text = format!("'{shown}' is not a registration");
             for fault in faults.into_vec() {
-                let place = match fault.place {
-                    Place::Pointer(place) | Place::Parameter(place) => place,
-                    Place::PathParameter(name) | Place::Header(name) => name.to_owned(),
-                };
                 // To memory: this can't fail.
-                let _ = write!(text, "\n  {place}: {}", fault.detail);
+                let _ = write!(text, "\n  {}: {}", fault.place.text(), fault.detail);
             }
             anyhow::bail!(text);
         };

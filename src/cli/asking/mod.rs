@@ -2,6 +2,7 @@
 
 mod ago;
 mod filters;
+mod freshness;
 mod json;
 mod object;
 mod output;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub(super) use self::ago::ago;
 pub(super) use self::filters::{NodeFilters, PAGE};
+pub(super) use self::freshness::Freshness;
 pub(super) use self::json::{escaped, indented, one_line};
 pub(super) use self::object::{Entry, object};
 pub(super) use self::output::{Format, Items, say};

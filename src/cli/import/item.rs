@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 
 use super::lines::{Line, MAX_LINE_BYTES};
 use crate::client::{Problem, ProblemError};
-use crate::node::fault::{Faults, Path};
+use crate::node::Registration;
+use crate::node::fault::{Fault, Faults, Path};
 use crate::node::json::fields;
 use crate::node::registration::IdFrom;
-use crate::node::{Place, Registration};
 
 /// What the server adds to a registration to make a record of it. It is left out: the server would refuse it, and records
 /// are what lists are made of.
@@ -117,13 +117,8 @@ pub(super) fn check(line: u64, item: &Item) -> Result<(), Failure> {
     if Registration::read(&item.json, &Path::Root, IdFrom::Body, &mut faults).is_some() {
         return Ok(());
     }
-    let errors = faults.into_vec().into_iter().map(|fault| {
-        let pointer = match fault.place {
-            Place::Pointer(pointer) | Place::Parameter(pointer) => pointer,
-            Place::PathParameter(name) | Place::Header(name) => name.to_owned(),
-        };
-        Wrong { pointer, detail: fault.detail }
-    });
+    let wrong = |fault: Fault| Wrong { pointer: fault.place.text().to_owned(), detail: fault.detail };
+    let errors = faults.into_vec().into_iter().map(wrong);
     Err(Failure {
         node_id: item.id.clone(),
         errors: errors.collect(),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::asking::{Format, Items, ago, indented, visible};
+use crate::cli::asking::{Format, Freshness, Items, ago, indented, visible};
 use crate::cli::outcome::print;
 use crate::client::{Client, NodeFields, Query};
 
@@ -15,12 +15,8 @@ pub(super) struct GetArgs {
     /// Its id
     #[arg(value_name = "ID")]
     node_id: String,
-    /// `strong`: answered by the database, and not from memory
-    #[arg(long, value_name = "CONSISTENCY")]
-    consistency: Option<String>,
-    /// Wait until the server has seen this revision
-    #[arg(long, value_name = "REVISION")]
-    min_revision: Option<String>,
+    #[command(flatten)]
+    freshness: Freshness,
     /// The form of the answer; json: the record as it was served
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
     output: Format,
@@ -28,11 +24,7 @@ pub(super) struct GetArgs {
 
 pub(super) async fn run(client: &Client, args: &GetArgs) -> anyhow::Result<()> {
     let mut query = Query::new();
-    for (name, value) in [("consistency", &args.consistency), ("min_revision", &args.min_revision)] {
-        if let Some(value) = value {
-            query.add(name, value);
-        }
-    }
+    args.freshness.add_to(&mut query);
     let node = client.node(&args.node_id, &query).await?;
     match args.output {
         Format::Table => print(&shown(client, &node.fields)),

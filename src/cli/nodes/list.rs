@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::asking::{Cell, Format, Items, NodeFilters, PAGE, Table, Terminal, ago};
+use crate::cli::asking::{Cell, Format, Freshness, Items, NodeFilters, PAGE, Table, Terminal, ago};
 use crate::cli::outcome::print;
 use crate::client::{Client, Node};
 
@@ -17,12 +17,8 @@ pub(super) struct ListArgs {
     /// At most so many nodes; left out: all
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// `strong`: answered by the database, and not from memory
-    #[arg(long, value_name = "CONSISTENCY")]
-    consistency: Option<String>,
-    /// Wait until the server has seen this revision
-    #[arg(long, value_name = "REVISION")]
-    min_revision: Option<String>,
+    #[command(flatten)]
+    freshness: Freshness,
     /// The form of the answer
     #[arg(long, short, value_enum, default_value_t = Format::Table)]
     output: Format,
@@ -32,11 +28,7 @@ pub(super) struct ListArgs {
 
 pub(super) async fn run(client: &Client, args: &ListArgs) -> anyhow::Result<()> {
     let mut query = args.filters.query()?;
-    for (name, value) in [("consistency", &args.consistency), ("min_revision", &args.min_revision)] {
-        if let Some(value) = value {
-            query.add(name, value);
-        }
-    }
+    args.freshness.add_to(&mut query);
     let mut left = args.limit.unwrap_or(u64::MAX);
     query.add("limit", left.min(PAGE).to_string());
     let mut pages = client.nodes(query);

@@ -18,7 +18,7 @@ mod node;
 mod postings;
 mod slots;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tokens;
 
 use std::ops::{Deref, DerefMut};

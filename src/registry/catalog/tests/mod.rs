@@ -12,7 +12,7 @@ use crate::store::{EventMark, Loaded, Position};
 
 pub(super) const TTL: Ttl = Ttl::from_seconds(90);
 
-pub(super) fn record(id: &str, revision: i64) -> NodeRecord {
+pub(in crate::registry) fn record(id: &str, revision: i64) -> NodeRecord {
     NodeRecord {
         node_id: NodeKey::new(id).unwrap(),
         node_type: "effect".into(),
