@@ -38,7 +38,8 @@ fn write_new(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result
     out.get_ref().sync_all()
 }
 
-fn beside(path: &Path) -> PathBuf {
+/// Where it is written until it is whole. What is there is removed.
+pub(crate) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     PathBuf::from(name)

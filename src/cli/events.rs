@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::asking::{Cell, Format, Items, PAGE, Table, Terminal, ago, ask, client, say};
+use super::asking::{Cell, Format, Items, PAGE, Table, Terminal, ago, ask, client, say, told_to_end};
 use super::outcome::{Usage, print};
 use crate::client::{Client, ClientArgs, Event, EventPages, Query};
-use crate::server::stop_signal;
 
 /// Between two looks for news.
 const LOOK: Duration = Duration::from_secs(1);
@@ -50,7 +49,7 @@ pub(super) fn run(args: &EventsArgs) -> anyhow::Result<()> {
         if !args.follow {
             return show(&client, args).await;
         }
-        let stop = stop_signal()?;
+        let stop = told_to_end()?;
         tokio::select! {
             outcome = show(&client, args) => outcome,
             () = stop => Ok(()),
@@ -106,12 +105,13 @@ async fn next(
 ) -> anyhow::Result<Option<Vec<Event>>> {
     let mut is_away = false;
     loop {
-        match pages.next().await {
+        let answer = pages.next().await;
+        if answer.is_ok() && std::mem::take(&mut is_away) {
+            say("the registry is back");
+        }
+        match answer {
             Ok(Some(page)) => return Ok(Some(page.events)),
-            Ok(None) if is_followed => {
-                is_away = false;
-                is_first = false;
-            }
+            Ok(None) if is_followed => is_first = false,
             Ok(None) => return Ok(None),
             Err(error) if is_followed && !is_first && error.is_transient() => {
                 if !std::mem::replace(&mut is_away, true) {

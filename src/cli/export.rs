@@ -10,12 +10,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::asking::{
-    Format, Items, NodeFilters, PAGE, Progress, ask, client, duration, one_line, persistently, visible,
+    Format, Items, NodeFilters, PAGE, Progress, ask, client, duration, one_line, persistently, told_to_end,
+    visible,
 };
 use super::outcome::{Usage, print};
 use crate::client::{Client, ClientArgs, NodeFields};
 use crate::replace_file;
-use crate::server::stop_signal;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -63,6 +63,13 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     // It is put in the place of what is there: of a device or a link, nobody means that.
     if fs::symlink_metadata(file).is_ok_and(|there| !there.is_file()) {
         return Err(Usage(format!("'{}' is no regular file", visible(&file.display().to_string()))).into());
+    }
+    let beside = replace_file::beside(file);
+    if fs::symlink_metadata(&beside).is_ok() {
+        let name = visible(&beside.display().to_string());
+        let in_the_way =
+            format!("'{name}' is in the way: an export that was killed leaves it behind. Remove it");
+        return Err(Usage(in_the_way).into());
     }
     let mut failed = None;
     let written = replace_file::replace(file, |out| {
@@ -114,7 +121,7 @@ fn export(
         Ok(())
     };
     ask(async {
-        let stop = stop_signal()?;
+        let stop = told_to_end()?;
         tokio::select! {
             outcome = work => outcome,
             () = stop => Err(anyhow::anyhow!("stopped by a signal")),

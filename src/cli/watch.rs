@@ -2,10 +2,9 @@
 
 use clap::Args;
 
-use super::asking::{Cell, Format, Items, NodeFilters, Table, Terminal, ask, client, say};
+use super::asking::{Cell, Format, Items, NodeFilters, Table, Terminal, ask, client, say, told_to_end};
 use super::outcome::{Usage, print};
 use crate::client::{Change, Client, ClientArgs, NodeFields, WatchEvent};
-use crate::server::stop_signal;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -40,7 +39,7 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
     }
     let client = client(&args.server)?;
     ask(async {
-        let stop = stop_signal()?;
+        let stop = told_to_end()?;
         tokio::select! {
             outcome = watch(&client, args) => outcome,
             () = stop => Ok(()),

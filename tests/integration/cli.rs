@@ -106,6 +106,13 @@ impl Running {
         line.unwrap().expect("it goes on")
     }
 
+    /// Sends a signal, and waits for the end, but reads nothing: the exit code.
+    async fn end_unread(mut self, signal: &str) -> Option<i32> {
+        let pid = self.child.id().expect("it goes on").to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().await.unwrap().success());
+        tokio::time::timeout(FOREVER, self.child.wait()).await.expect("it ends").unwrap().code()
+    }
+
     /// Sends a signal, and waits for the end: the exit code, and what it said to the standard error.
     async fn end(self, signal: &str) -> (Option<i32>, String) {
         let pid = self.child.id().expect("it goes on").to_string();

@@ -88,11 +88,12 @@ impl<'l> Life<'l> {
     }
 
     /// Registers it before the command runs: it is not alive yet. Returns as well if the registry can't be asked now;
-    /// `must`: then it is waited for.
+    /// `must`: then it is waited for, until it is told to end. What is on its way then is not to be dropped: it would arrive
+    /// after the deregistration.
     ///
     /// # Errors
     /// The registry refuses it as it is.
-    pub(super) async fn begin(&mut self, must: bool) -> Result<(), ClientError> {
+    pub(super) async fn begin(&mut self, must: bool, end: &CancellationToken) -> Result<(), ClientError> {
         loop {
             match self.register(false).await {
                 Ok(()) => return Ok(()),
@@ -102,7 +103,9 @@ impl<'l> Life<'l> {
                     if !must {
                         return Ok(());
                     }
-                    tokio::time::sleep(pause).await;
+                    if end.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                        return Ok(());
+                    }
                 }
             }
         }

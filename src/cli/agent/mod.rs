@@ -138,21 +138,28 @@ async fn be(args: &AgentArgs, node: &OurNode, interval: Duration, client: &Clien
 
 /// Registers the node. A signal that comes meanwhile ends it all, before the command was run.
 async fn begin(life: &mut Life<'_>, signals: &mut Signals, must: bool) -> anyhow::Result<Option<Signal>> {
+    let end = CancellationToken::new();
     let begun = async {
         if must {
-            return life.begin(true).await;
+            return life.begin(true, &end).await;
         }
-        tokio::time::timeout(BEGIN_WITHIN, life.begin(false)).await.unwrap_or_else(|_| {
+        tokio::time::timeout(BEGIN_WITHIN, life.begin(false, &end)).await.unwrap_or_else(|_| {
             say("the registry doesn't answer; the command is run without it, and it is tried again");
             Ok(())
         })
     };
+    tokio::pin!(begun);
     tokio::select! {
-        begun = begun => match begun {
+        begun = &mut begun => match begun {
             Ok(()) => Ok(None),
             Err(error) => Err(failed(&error.into())),
         },
-        signal = signals.end() => Ok(Some(signal)),
+        signal = signals.end() => {
+            end.cancel();
+            // Whether it is registered or not, the deregistration finds out.
+            let _ = tokio::time::timeout(END_WITHIN, begun).await;
+            Ok(Some(signal))
+        }
     }
 }
 
@@ -188,5 +195,11 @@ async fn run_command(
         }
     };
     let (status, ()) = tokio::join!(ended, kept);
-    Ok(command::code(status?))
+    Ok(status.map_or_else(
+        |error| {
+            say(&format!("how the command ended is not known: {error}"));
+            OURS
+        },
+        command::code,
+    ))
 }

@@ -23,10 +23,9 @@ use self::batch::Batch;
 use self::item::{Failure, Item};
 use self::report::Report;
 use self::send::{Done, Fate, Sending};
-use super::asking::{Format, Progress, ask, client, duration, persistently, say};
+use super::asking::{Format, Progress, ask, client, duration, persistently, say, told_to_end};
 use super::outcome::{Exit, Writing};
 use crate::client::{Client, ClientArgs, Query};
-use crate::server::stop_signal;
 
 /// How many batches may be on their way: one is written by the server while the next arrives. With more, a slow server has more
 /// waiting than it takes.
@@ -76,7 +75,7 @@ pub(super) fn run(args: &ImportArgs) -> anyhow::Result<()> {
     let progress = Progress::of_bytes(bytes, args.quiet);
     let mut report = Report::new(args.output, args.dry_run, &progress);
     let outcome = ask(async {
-        let stop = stop_signal()?;
+        let stop = told_to_end()?;
         let work = async {
             match &client {
                 Some(client) => import(client, args.patience, batches, &progress, &mut report).await,

@@ -141,3 +141,19 @@ async fn a_gap_in_the_log_is_told_and_bridged_by_a_snapshot() {
     assert!(code == Some(0) && said.contains("not known any more"), "{said}");
     server.stop().await;
 }
+
+/// Nobody reads what it writes, so it is stuck in a write when the signal comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_whose_pipe_is_full_ends_when_it_is_told_to() {
+    let server = TestServer::start(Backend::Sqlite).await;
+    let node = |n| json!({"node_id": format!("{n:04}-{}", "x".repeat(200)), "node_type": "effect"});
+    let nodes: Vec<Value> = (0..1_000).map(node).collect();
+    let answer = server.post("/v1/batch/nodes", json!({ "nodes": nodes })).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let watch = ["watch", "--snapshot", "--output=jsonl"];
+    let mut running = Running::start(&mut command(&server.url, &watch));
+    // It has begun; after this, what the pipe and our buffer hold is less than it has to say.
+    running.line().await;
+    assert_eq!(running.end_unread("INT").await, Some(1));
+    server.stop().await;
+}

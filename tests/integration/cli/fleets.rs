@@ -328,6 +328,11 @@ async fn only_a_file_is_replaced_by_an_export() {
         assert_eq!(said.code, 2, "{said:?}");
         assert!(said.err.contains("no regular file"), "{said:?}");
     }
+    let beside = folder.path().join("new.jsonl.new");
+    std::fs::write(&beside, "mine").unwrap();
+    let said = ask(&server, &["export", "--file", folder.path().join("new.jsonl").to_str().unwrap()]).await;
+    assert!(said.code == 2 && said.err.contains("is in the way"), "{said:?}");
+    assert_eq!(std::fs::read_to_string(&beside).unwrap(), "mine");
     assert!(link.is_symlink() && std::fs::read_to_string(&file).unwrap() == "kept");
     server.stop().await;
 }

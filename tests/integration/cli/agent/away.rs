@@ -83,3 +83,49 @@ async fn a_command_that_needs_its_registration_waits_for_it_and_can_be_stopped_t
     server.signal("TERM").await;
     server.wait().await;
 }
+
+/// A registration that is on its way when the agent is told to end is waited for. If it were not, it might arrive after the
+/// question whether there is anything to deregister.
+#[tokio::test]
+async fn an_agent_that_is_stopped_while_it_registers_waits_for_the_answer() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let registry = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", registry.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let node = folder.path().join("node.json");
+    std::fs::write(&node, NODE).unwrap();
+    let arguments = ["agent", "--require-registration", "--file", node.to_str().unwrap(), "--", "/bin/true"];
+    let mut child = command(&url, &arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let (mut connection, _) = registry.accept().await.unwrap();
+    let mut request = Vec::new();
+    while !request.windows(6).any(|bytes| bytes == b"effect") {
+        assert_ne!(connection.read_buf(&mut request).await.unwrap(), 0);
+    }
+    assert!(request.starts_with(b"PUT "), "{}", String::from_utf8_lossy(&request));
+    let id = child.id().unwrap().to_string();
+    let sent = tokio::process::Command::new("kill").args(["-s", "TERM", &id]).status().await;
+    assert!(sent.unwrap().success());
+    // It asks nothing else, on this connection or another one, and doesn't hang up.
+    let mut next = Vec::new();
+    let asked = async {
+        tokio::select! {
+            read = connection.read_buf(&mut next) => read.unwrap_or_default(),
+            other = registry.accept() => panic!("another connection: {other:?}"),
+        }
+    };
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(500), asked).await.is_err(), "{next:?}");
+    let record = r#"{"node_id":"a","node_type":"effect","node_version":"1.0.0","capabilities":{},"endpoints":{},"metadata":{},"health_endpoint":null,"ttl_seconds":null,"maintenance":null,"status":"unknown","last_heartbeat":null,"registered_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","revision":7}"#;
+    let answer = format!(
+        "HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{record}",
+        record.len()
+    );
+    connection.write_all(answer.as_bytes()).await.unwrap();
+    while !next.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+        assert_ne!(connection.read_buf(&mut next).await.unwrap(), 0);
+    }
+    assert!(next.starts_with(b"DELETE "), "{}", String::from_utf8_lossy(&next));
+    connection.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    let status = tokio::time::timeout(crate::cli::FOREVER, child.wait()).await.expect("it ends").unwrap();
+    assert_eq!(status.code(), Some(128 + 15));
+}
