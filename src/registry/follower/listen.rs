@@ -18,8 +18,10 @@ use crate::store::{Hints, Store};
 /// The pause after a connection was lost, or could not be had; doubled each time, up to the longest.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How often it is tried again whether hints get through after all.
-const TRY_AGAIN: Duration = Duration::from_mins(5);
+/// The pause before it is tried again whether hints get through after all; doubled each time, up to the longest. A pooler
+/// lets none through for good, and a database that did nothing for a second just now, soon.
+const FIRST_TRY_AGAIN: Duration = Duration::from_secs(5);
+const LAST_TRY_AGAIN: Duration = Duration::from_mins(5);
 /// To ask for hints takes this long at the most.
 const LONGEST_CALL: Duration = Duration::from_secs(15);
 
@@ -110,17 +112,20 @@ impl Listener {
         // It may have been open when this panicked.
         self.ear.open.store(false, Ordering::Release);
         let mut pause = SHORTEST_PAUSE;
+        let mut try_again = FIRST_TRY_AGAIN;
         let mut told = false;
         loop {
-            match within(LONGEST_CALL, self.store.hints()).await {
+            let before_next = match within(LONGEST_CALL, self.store.hints()).await {
                 Ok(Some(hints)) => {
                     if told {
                         tracing::info!("the database tells of changes at once again");
                     }
                     told = false;
+                    try_again = FIRST_TRY_AGAIN;
                     if self.hear(hints).await {
                         pause = SHORTEST_PAUSE;
                     }
+                    double(&mut pause, LONGEST_PAUSE)
                 }
                 Ok(None) => {
                     if !told {
@@ -130,14 +135,14 @@ impl Listener {
                         );
                     }
                     told = true;
-                    pause = TRY_AGAIN;
+                    double(&mut try_again, LAST_TRY_AGAIN)
                 }
                 Err(error) => {
                     tracing::debug!(reason = crate::registry::reason(&error), "hints can't be had");
+                    double(&mut pause, LONGEST_PAUSE)
                 }
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            };
+            tokio::time::sleep(before_next).await;
         }
     }
 
@@ -169,4 +174,10 @@ impl Listener {
         self.ear.tell(None);
         any
     }
+}
+
+/// This pause. The next one is twice as long, up to the longest.
+fn double(pause: &mut Duration, longest: Duration) -> Duration {
+    let next = (*pause * 2).min(longest);
+    std::mem::replace(pause, next)
 }

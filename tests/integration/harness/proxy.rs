@@ -10,11 +10,16 @@ use tokio::sync::watch;
 
 use super::TestDatabase;
 
+/// What the notification has in it by which who has asked for them finds out whether any arrive.
+const TRIAL: &[u8] = b"onex_registry\0trial:";
+
 /// Passes on what comes to a database. Its connections last as long as the runtime.
 pub(crate) struct Proxy {
     url: String,
     silence: watch::Sender<Silence>,
-    /// How many connections have asked to be notified.
+    /// How many of the next notifications that are trials get lost.
+    to_lose: Arc<AtomicUsize>,
+    /// How many connections have asked to be notified, and found out that they are.
     listening: Arc<AtomicUsize>,
     /// How many connections have ended.
     ended: watch::Receiver<u32>,
@@ -33,8 +38,12 @@ enum Silence {
 struct Connection {
     /// Whether it has asked to be notified.
     listens: AtomicBool,
+    /// Whether it has found out that notifications arrive. Later trials are those of others.
+    is_notified: AtomicBool,
     /// How many have.
     listening: Arc<AtomicUsize>,
+    /// How many of the next notifications that are trials get lost.
+    to_lose: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -48,11 +57,16 @@ impl Proxy {
         let (ending, ended) = watch::channel(0);
         let ending = Arc::new(ending);
         let listening = Arc::<AtomicUsize>::default();
-        let count = Arc::clone(&listening);
+        let to_lose = Arc::<AtomicUsize>::default();
+        let (count, lost) = (Arc::clone(&listening), Arc::clone(&to_lose));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (to, ending) = (to.clone(), Arc::clone(&ending));
-                let connection = Connection { listening: Arc::clone(&count), ..Connection::default() };
+                let connection = Connection {
+                    listening: Arc::clone(&count),
+                    to_lose: Arc::clone(&lost),
+                    ..Connection::default()
+                };
                 let mut silent = silent.clone();
                 silent.mark_unchanged();
                 tokio::spawn(async move {
@@ -62,7 +76,7 @@ impl Proxy {
                 });
             }
         });
-        Self { url: url.to_string(), silence, listening, ended }
+        Self { url: url.to_string(), silence, to_lose, listening, ended }
     }
 
     /// The database's URL through it.
@@ -80,7 +94,17 @@ impl Proxy {
         self.silence.send_replace(Silence::Listening);
     }
 
-    /// How many connections have asked to be notified so far.
+    /// The next trial of notifications gets lost, and nothing else.
+    pub(crate) fn lose_a_trial(&self) {
+        self.to_lose.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether it has.
+    pub(crate) fn has_lost_it(&self) -> bool {
+        self.to_lose.load(Ordering::SeqCst) == 0
+    }
+
+    /// How many connections have asked to be notified so far, and found out that they are.
     pub(crate) fn listening(&self) -> usize {
         self.listening.load(Ordering::SeqCst)
     }
@@ -98,11 +122,11 @@ async fn pass_on(
     mut silent: watch::Receiver<Silence>,
     connection: &Connection,
 ) {
-    let (asking, mut told) = client.split();
-    let (mut telling, asked) = server.split();
+    let (asking, told) = client.split();
+    let (telling, asked) = server.split();
     tokio::select! {
         () = connection.ask(asking, asked) => return,
-        _ = copy(&mut telling, &mut told) => return,
+        () = connection.tell(telling, told) => return,
         () = connection.is_silenced(&mut silent) => {}
     }
     // What the client still says is read and goes nowhere.
@@ -113,12 +137,29 @@ impl Connection {
     async fn ask(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
         let mut asked = vec![0; 1 << 16];
         while let Ok(bytes @ 1..) = from.read(&mut asked).await {
-            let asks = asked[..bytes].windows(7).any(|part| part == b"LISTEN ");
-            if asks && !self.listens.swap(true, Ordering::SeqCst) {
-                self.listening.fetch_add(1, Ordering::SeqCst);
+            if asked[..bytes].windows(7).any(|part| part == b"LISTEN ") {
+                self.listens.store(true, Ordering::SeqCst);
             }
             if to.write_all(&asked[..bytes]).await.is_err() {
                 return;
+            }
+        }
+    }
+
+    async fn tell(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
+        let mut told = vec![0; 1 << 16];
+        while let Ok(bytes @ 1..) = from.read(&mut told).await {
+            let is_trial = self.listens.load(Ordering::SeqCst)
+                && told[..bytes].windows(TRIAL.len()).any(|part| part == TRIAL);
+            let one_less = |left: usize| left.checked_sub(1);
+            if is_trial && self.to_lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+                continue;
+            }
+            if to.write_all(&told[..bytes]).await.is_err() {
+                return;
+            }
+            if is_trial && !self.is_notified.swap(true, Ordering::SeqCst) {
+                self.listening.fetch_add(1, Ordering::SeqCst);
             }
         }
     }

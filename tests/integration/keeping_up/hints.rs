@@ -68,3 +68,17 @@ async fn who_is_told_nothing_on_a_dead_connection_finds_out_and_listens_anew() {
     other.stop().await;
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_told_nothing_at_first_tries_again_soon() {
+    let database = TestDatabase::create().await;
+    let proxy = Proxy::to(&database).await;
+    proxy.lose_a_trial();
+    let server = TestServer::start_on(proxy.url(), &[]).await;
+    eventually("it waits for one in vain", async || proxy.has_lost_it()).await;
+    // It gives up, and looks for itself meanwhile.
+    server.register("looked for", EFFECT).await;
+    eventually("it is found", async || server.ids("").await == ["looked for"]).await;
+    eventually("it listens anew, and is told", async || proxy.listening() == 1).await;
+    server.stop().await;
+}
