@@ -1,10 +1,10 @@
-//! What keeps a task going: a panic ends a part of the work and no more, and those who lost something together don't come
-//! back together.
+//! What keeps tasks going: a panic ends a part of the work and no more, those who lost something together don't come back
+//! together, and who has much to do lets others have their turn.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, Stream, TryStreamExt as _};
 
 /// A pause between three quarters of this and all of it: those who lost something together don't come back together.
 #[must_use]
@@ -35,8 +35,64 @@ pub(crate) async fn keep_going<P: Future>(work: &'static str, mut begin: impl Fn
     while survive(work, begin()).await.is_none() {}
 }
 
+/// Work in many steps, none of which waits for anything.
+///
+/// A thread of the runtime that is at work doesn't look at what comes from outside, and the others may all be asleep: as
+/// long as a task takes no pause, nobody may be answered, and no timer runs out.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(usize);
+
+impl Turns {
+    /// So many steps are made in a row.
+    pub(crate) const STEPS: usize = 16;
+
+    /// A step was made. If it is time, all others have their turn.
+    pub(crate) async fn step(&mut self) {
+        self.0 += 1;
+        if self.0.is_multiple_of(Self::STEPS) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Takes each item of a stream that may always have a next one, such as the rows of a large answer.
+///
+/// # Errors
+/// Those of the stream, and of `take`. What comes after is not taken.
+pub(crate) async fn take_each<T, E>(
+    mut items: impl Stream<Item = Result<T, E>> + Unpin,
+    mut take: impl FnMut(T) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut turns = Turns::default();
+    while let Some(item) = items.try_next().await? {
+        take(item)?;
+        turns.step().await;
+    }
+    Ok(())
+}
+
+/// The same, for what is made of each.
+///
+/// # Errors
+/// Those of the stream, and of `make`.
+pub(crate) async fn collect_each<T, M, E>(
+    items: impl Stream<Item = Result<T, E>> + Unpin,
+    make: impl Fn(&T) -> Result<M, E>,
+) -> Result<Vec<M>, E> {
+    let mut all = Vec::new();
+    take_each(items, |item| {
+        all.push(make(&item)?);
+        Ok(())
+    })
+    .await?;
+    Ok(all)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -45,6 +101,28 @@ mod tests {
         let pauses: Vec<Duration> = (0..100).map(|_| jittered(pause)).collect();
         assert!(pauses.iter().all(|jittered| (pause * 3 / 4..=pause).contains(jittered)));
         assert!(pauses.iter().any(|jittered| *jittered != pauses[0]));
+    }
+
+    #[tokio::test]
+    async fn who_takes_much_lets_others_have_their_turn() {
+        let since_others_had_it = Arc::new(AtomicUsize::new(0));
+        let since = Arc::clone(&since_others_had_it);
+        let others = tokio::spawn(async move {
+            loop {
+                since.store(0, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let items = futures_util::stream::iter((0..1_000).map(Ok::<usize, usize>));
+        let mut taken = 0;
+        let outcome = take_each(items, |item| {
+            taken += 1;
+            assert!(since_others_had_it.fetch_add(1, Ordering::Relaxed) < Turns::STEPS);
+            if item < 900 { Ok(()) } else { Err(item) }
+        });
+        assert_eq!(outcome.await, Err(900));
+        assert_eq!(taken, 901);
+        others.abort();
     }
 
     #[tokio::test]

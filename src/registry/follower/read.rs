@@ -33,6 +33,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest after the database could not be asked. That it can is found out by this: it closes the breaker.
 const LONGEST_WHILE_AWAY: Duration = Duration::from_millis(500);
+/// So many changes, and more, are put into the catalog where nobody waits behind it.
+const MANY: usize = 16;
 /// So many nodes are told the catalog at a time.
 const TOGETHER: usize = 1_000;
 /// The whole table is read in this time at the most, and what is new of it in that.
@@ -181,7 +183,14 @@ impl Reader {
             self.lived(&lives);
         }
         let (position, more) = (followed.position.clone(), followed.more());
-        self.catalog.followed(followed);
+        if followed.events.len() < MANY {
+            self.catalog.followed(followed);
+        } else {
+            let catalog = Arc::clone(&self.catalog);
+            let taken = tokio::task::spawn_blocking(move || catalog.followed(followed)).await;
+            // A panic there is one here.
+            taken.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()));
+        }
         let known = self.catalog.revision().borrow().unwrap_or_default();
         self.metrics.database.set_revision(known.get());
         Ok(Read { position, more })

@@ -1,6 +1,5 @@
 //! Counting nodes in PostgreSQL.
 
-use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 
 use super::begin;
@@ -8,6 +7,7 @@ use super::decode::{self, PgTimestamp};
 use super::pool::Pool;
 use super::read::HORIZON;
 use super::status::{status_sql, ttl_sql};
+use crate::going::take_each;
 use crate::node::{Status, Summary, SummaryBuilder, Ttl};
 use crate::store::Seen;
 
@@ -26,14 +26,14 @@ pub(super) async fn summary(pool: &Pool, server_ttl: Ttl) -> Result<Seen<Summary
     let horizon = decode::horizon(&row, server_ttl)?;
     let revision = decode::revision(&row, "horizon")?;
     let mut builder = SummaryBuilder::default();
-    let mut rows = sqlx::query(COUNT)
+    let rows = sqlx::query(COUNT)
         .persistent(false)
         .bind(PgTimestamp(horizon.at))
         .bind(server_ttl.micros())
         .bind(horizon.outage.map(|outage| PgTimestamp(outage.began)))
         .bind(horizon.outage.map(|outage| PgTimestamp(outage.ended)))
         .fetch(&mut *tx);
-    while let Some(row) = rows.try_next().await? {
+    take_each(rows, |row| {
         let status = Status::from_name(row.try_get("status")?);
         let status = status.ok_or_else(|| decode::broken("a status that there isn't"))?;
         let nodes: i64 = row.try_get("nodes")?;
@@ -43,8 +43,9 @@ pub(super) async fn summary(pool: &Pool, server_ttl: Ttl) -> Result<Seen<Summary
             status,
             u64::try_from(nodes).unwrap_or_default(),
         );
-    }
-    drop(rows);
+        Ok(())
+    })
+    .await?;
     tx.commit().await?;
     Ok(Seen { value: builder.finish(), revision, horizon })
 }

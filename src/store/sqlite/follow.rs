@@ -1,11 +1,11 @@
 //! How the one server keeps up with its file. All signs of life go through it, so there is no journal of them.
 
-use futures_util::TryStreamExt as _;
 use sqlx::{Connection as _, Sqlite, Transaction};
 
 use super::events::{SCAN, event};
 use super::write::Turn;
 use super::{SqliteStore, availability, keep_if_sound, read, record, retention};
+use crate::going::{collect_each, take_each};
 use crate::node::{Actor, Event, EventKind, Horizon, Json, NodeKey, NodeRecord, Origin, Revision, Timestamp};
 use crate::store::news::{MOST_EVENTS, News};
 use crate::store::{Digest, EventMark, Followed, Loaded, Position, Seen, StoreError, Unrecorded, digest};
@@ -92,11 +92,12 @@ async fn read_all(
         let (revision, horizon) = horizon(store, &mut tx).await?;
         let newest = sqlx::query_as(NEWEST).fetch_optional(&mut *tx).await?;
         // One by one, as they come: the table may be larger than what we want to hold twice.
-        let mut rows = sqlx::query(LOAD).fetch(&mut *tx);
-        while let Some(row) = rows.try_next().await? {
+        let rows = sqlx::query(LOAD).fetch(&mut *tx);
+        take_each(rows, |row| {
             take(record(&row)?);
-        }
-        drop(rows);
+            Ok(())
+        })
+        .await?;
         Seen { value: newest.and_then(mark), revision, horizon }
     });
     Ok(done?)
@@ -144,8 +145,8 @@ pub(super) async fn follow(store: &SqliteStore, position: &Position) -> Result<F
 
 async fn news(tx: &mut Transaction<'_, Sqlite>, after: Revision) -> Result<News, sqlx::Error> {
     let limit = i64::try_from(MOST_EVENTS).unwrap_or(i64::MAX);
-    let rows = sqlx::query(SCAN).bind(after.get()).bind(limit).fetch_all(&mut **tx).await?;
-    let mut news = News::of(rows.iter().map(event).collect::<Result<_, _>>()?);
+    let rows = sqlx::query(SCAN).bind(after.get()).bind(limit).fetch(&mut **tx);
+    let mut news = News::of(collect_each(rows, event).await?);
     while let Some(ids) = news.next() {
         let records = fetch(tx, ids).await?;
         news.take(records);
@@ -166,7 +167,7 @@ async fn horizon(
 
 async fn fetch(tx: &mut Transaction<'_, Sqlite>, ids: &[NodeKey]) -> Result<Vec<NodeRecord>, sqlx::Error> {
     let ids = Json::Array(ids.iter().map(|id| Json::String(id.as_str().to_owned())).collect());
-    sqlx::query(RECORDS).bind(ids.to_string()).fetch_all(&mut **tx).await?.iter().map(record).collect()
+    collect_each(sqlx::query(RECORDS).bind(ids.to_string()).fetch(&mut **tx), record).await
 }
 
 /// Records the differences that are still there.

@@ -1,10 +1,10 @@
 //! Counting nodes in SQLite.
 
-use futures_util::TryStreamExt as _;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Row as _};
 
 use super::{availability, instant, keep_if_sound, read};
+use crate::going::take_each;
 use crate::node::{Life, Summary, SummaryBuilder, Ttl};
 use crate::store::Seen;
 use crate::store::clock::Clock;
@@ -27,12 +27,13 @@ pub(super) async fn summary(
         let revision = read::horizon(&mut tx).await?;
         let horizon = availability(&mut tx).await?.horizon(clock.now(), server_ttl);
         let mut builder = SummaryBuilder::default();
-        let mut rows = sqlx::query(LIVES).fetch(&mut *tx);
-        while let Some(row) = rows.try_next().await? {
+        let rows = sqlx::query(LIVES).fetch(&mut *tx);
+        take_each(rows, |row| {
             let status = life(&row)?.status(&horizon, server_ttl);
             builder.add(row.try_get("node_type")?, row.try_get("node_version")?, status, 1);
-        }
-        drop(rows);
+            Ok(())
+        })
+        .await?;
         tx.commit().await?;
         Ok(Seen { value: builder.finish(), revision, horizon })
     };

@@ -6,6 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, Row as _};
 
 use super::{broken, instant, keep_if_sound};
+use crate::going::collect_each;
 use crate::node::{NodeKey, Revision};
 use crate::store::StoreError;
 use crate::store::clock::Clock;
@@ -43,12 +44,12 @@ pub(super) async fn targets(
         let revision: i64 = row.try_get("horizon")?;
         let kept = row.try_get::<i64, _>("pruned_through")?..=revision;
         let complete = since.is_none() || !kept.contains(&from) || revision - from > MANY;
-        let rows = if complete {
-            sqlx::query(ALL).fetch_all(&mut *tx).await?
+        let nodes = if complete {
+            collect_each(sqlx::query(ALL).fetch(&mut *tx), target).await?
         } else if from == revision {
             Vec::new()
         } else {
-            sqlx::query(CHANGED).bind(from).fetch_all(&mut *tx).await?
+            collect_each(sqlx::query(CHANGED).bind(from).fetch(&mut *tx), target).await?
         };
         tx.commit().await?;
         let waited = instant(&row, "oldest")?
@@ -57,7 +58,7 @@ pub(super) async fn targets(
         Ok::<_, StoreError>(Targets {
             revision: Revision::new(revision).unwrap_or_default(),
             complete,
-            nodes: rows.iter().map(target).collect::<Result<_, _>>()?,
+            nodes,
             lag: Duration::from_micros(u64::try_from(waited).unwrap_or_default()),
         })
     };

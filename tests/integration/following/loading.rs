@@ -1,5 +1,8 @@
 //! The whole table, at first.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use sqlx::Connection as _;
 
 use super::{Setting, effect, key, load, on_each_store};
@@ -39,6 +42,47 @@ async fn what_is_loaded_is_the_table(setting: &Setting) {
     assert!(followed.events.is_empty() && followed.records.is_empty() && followed.signs.is_empty());
     assert_eq!((followed.snapshot, followed.position.revision), (seen.revision, seen.revision));
     assert!(!followed.more() && followed.horizon.at >= loaded.horizon.at && followed.lag.is_zero());
+}
+
+/// So many rows at the most are read in a row. It is some more than there are.
+const IN_A_ROW: usize = 32;
+
+/// On a runtime with one thread, where everybody stands still as long as somebody takes no pause.
+async fn who_reads_all_lets_others_have_their_turn(backend: Backend) {
+    let setting = Setting::open(backend).await;
+    let ids: Vec<String> = (0..2_000).map(|number| format!("n{number}")).collect();
+    for ids in ids.chunks(500) {
+        setting.register(&ids.iter().map(String::as_str).collect::<Vec<_>>(), &effect(0)).await;
+    }
+    let since_others_had_it = Arc::new(AtomicUsize::new(0));
+    let since = Arc::clone(&since_others_had_it);
+    let others = tokio::spawn(async move {
+        loop {
+            since.store(0, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    let (mut rows, mut longest) = (0, 0);
+    let mut take = || {
+        rows += 1;
+        longest = longest.max(since_others_had_it.fetch_add(1, Ordering::Relaxed) + 1);
+    };
+    setting.store.load(&mut |_| take()).await.unwrap();
+    setting.store.digests(&mut |_, _| take()).await.unwrap();
+    assert_eq!(rows, 4_000);
+    assert!(longest <= IN_A_ROW, "{longest} rows were read in a row");
+    others.abort();
+    setting.store.close().await;
+}
+
+#[tokio::test]
+async fn who_reads_all_of_postgres_lets_others_have_their_turn() {
+    who_reads_all_lets_others_have_their_turn(Backend::Postgres).await;
+}
+
+#[tokio::test]
+async fn who_reads_all_of_sqlite_lets_others_have_their_turn() {
+    who_reads_all_lets_others_have_their_turn(Backend::Sqlite).await;
 }
 
 async fn an_empty_table_is_loaded(setting: &Setting) {

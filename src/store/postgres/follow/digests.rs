@@ -1,10 +1,10 @@
 //! What tells whether two copies of a registration are the same, without the registration.
 
-use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::{horizon, key};
+use crate::going::take_each;
 use crate::node::NodeKey;
 use crate::store::postgres::decode::{self, PgTimestamp};
 use crate::store::postgres::{PostgresStore, begin};
@@ -35,11 +35,12 @@ pub(in crate::store::postgres) async fn digests(
 ) -> Result<Seen<()>, StoreError> {
     let mut tx = store.pool.begin_with(begin::LOAD).await?;
     let row = horizon(&mut tx).await?;
-    let mut rows = sqlx::query(DIGESTS).persistent(false).fetch(&mut *tx);
-    while let Some(row) = rows.try_next().await? {
+    let rows = sqlx::query(DIGESTS).persistent(false).fetch(&mut *tx);
+    take_each(rows, |row| {
         take(key(&row)?, digest(&row)?);
-    }
-    drop(rows);
+        Ok(())
+    })
+    .await?;
     tx.commit().await?;
     Ok(Seen {
         value: (),

@@ -1,10 +1,10 @@
 //! Reading the whole table.
 
-use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tokio::time::Instant;
 
+use crate::going::take_each;
 use crate::node::NodeRecord;
 use crate::store::follow::JournalPosition;
 use crate::store::postgres::decode::{self, PgTimestamp};
@@ -34,11 +34,12 @@ pub(in crate::store::postgres) async fn load(
     let newest = sqlx::query(NEWEST).persistent(false).fetch_optional(&mut *tx).await?;
     let seen: Vec<i64> = sqlx::query_scalar(JOURNAL).persistent(false).fetch_all(&mut *tx).await?;
     // One by one, as they come: the table may be larger than what we want to hold twice.
-    let mut rows = sqlx::query(LOAD).persistent(false).fetch(&mut *tx);
-    while let Some(row) = rows.try_next().await? {
+    let rows = sqlx::query(LOAD).persistent(false).fetch(&mut *tx);
+    take_each(rows, |row| {
         take(decode::record(&row)?);
-    }
-    drop(rows);
+        Ok(())
+    })
+    .await?;
     tx.commit().await?;
     let horizon = decode::horizon(&row, store.ttl)?;
     Ok(Loaded {

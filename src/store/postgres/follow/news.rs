@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 use tokio::time::Instant;
 
 use super::{node_key, records};
+use crate::going::collect_each;
 use crate::node::{NodeKey, Revision};
 use crate::store::news::{MOST_EVENTS, News};
 use crate::store::postgres::decode::PgTimestamp;
@@ -69,8 +70,8 @@ pub(in crate::store::postgres) async fn follow(
 
 async fn news(tx: &mut Transaction, after: Revision) -> Result<News, sqlx::Error> {
     let limit = i64::try_from(MOST_EVENTS).unwrap_or(i64::MAX);
-    let rows = sqlx::query(SCAN).persistent(false).bind(after.get()).bind(limit).fetch_all(&mut **tx).await?;
-    let mut news = News::of(rows.iter().map(event).collect::<Result<_, _>>()?);
+    let rows = sqlx::query(SCAN).persistent(false).bind(after.get()).bind(limit).fetch(&mut **tx);
+    let mut news = News::of(collect_each(rows, event).await?);
     while let Some(ids) = news.next() {
         let records = records::fetch(tx, ids).await?;
         news.take(records);

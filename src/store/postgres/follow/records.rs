@@ -1,6 +1,7 @@
 //! Reading some nodes.
 
 use super::horizon;
+use crate::going::collect_each;
 use crate::node::{NodeKey, NodeRecord};
 use crate::store::postgres::pool::Transaction;
 use crate::store::postgres::{PostgresStore, begin, decode};
@@ -37,6 +38,6 @@ pub(in crate::store::postgres) async fn records(
 /// Those of the nodes that are there.
 pub(super) async fn fetch(tx: &mut Transaction, ids: &[NodeKey]) -> Result<Vec<NodeRecord>, sqlx::Error> {
     let ids: Vec<&str> = ids.iter().map(NodeKey::as_str).collect();
-    let rows = sqlx::query(RECORDS).persistent(false).bind(ids).fetch_all(&mut **tx).await?;
-    rows.iter().map(decode::record).collect()
+    let rows = sqlx::query(RECORDS).persistent(false).bind(ids).fetch(&mut **tx);
+    collect_each(rows, decode::record).await
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
+use crate::going::collect_each;
 use crate::node::{NodeKey, Revision};
 use crate::store::health::{HealthEndpoint, Targets};
 use crate::store::postgres::pool::{Pool, Transaction};
@@ -60,8 +61,7 @@ pub(in crate::store::postgres) async fn targets(
 }
 
 async fn all(tx: &mut Transaction) -> Result<Vec<(NodeKey, Option<HealthEndpoint>)>, sqlx::Error> {
-    let rows = sqlx::query(ALL).persistent(false).fetch_all(&mut **tx).await?;
-    rows.iter().map(target).collect()
+    collect_each(sqlx::query(ALL).persistent(false).fetch(&mut **tx), target).await
 }
 
 async fn changed(
@@ -69,13 +69,8 @@ async fn changed(
     since: Revision,
     until: Revision,
 ) -> Result<Vec<(NodeKey, Option<HealthEndpoint>)>, sqlx::Error> {
-    let rows = sqlx::query(CHANGED)
-        .persistent(false)
-        .bind(since.get())
-        .bind(until.get())
-        .fetch_all(&mut **tx)
-        .await?;
-    rows.iter().map(target).collect()
+    let rows = sqlx::query(CHANGED).persistent(false).bind(since.get()).bind(until.get()).fetch(&mut **tx);
+    collect_each(rows, target).await
 }
 
 fn target(row: &PgRow) -> Result<(NodeKey, Option<HealthEndpoint>), sqlx::Error> {
