@@ -15,6 +15,7 @@ use super::queue::Batch;
 use super::reply::Reply;
 use super::slot::{Class, Slot};
 use super::work::{Callers, Work};
+use crate::going::Turns;
 use crate::node::{NodeKey, Origin, Ttl};
 use crate::registry::catalog::Catalog;
 use crate::registry::{RegistryError, SignOfLife, report};
@@ -61,7 +62,8 @@ struct Fates {
 }
 
 impl Writer {
-    /// Does a batch. All its callers have been answered when this returns, but those whose items go aside.
+    /// Does a batch. All its callers have been answered when this returns, or are being answered, but those whose items go
+    /// aside.
     pub(super) async fn execute(self: &Arc<Self>, batch: Batch<Work>) -> Ended {
         let Batch { slot, class, ids, items } = batch;
         let began = Instant::now();
@@ -112,16 +114,13 @@ impl Writer {
                 .await
                 .unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
         };
-        let mut later = Vec::new();
-        for (place, reply, answer) in answers {
-            if answer.is_ok() && ids.get(place).is_some_and(|id| unknown.contains(id)) {
-                later.push((reply, answer));
-            } else {
-                reply.send(answer);
-            }
-        }
+        let is_later = |(place, _, answer): &(usize, Reply<_>, Result<_, _>)| {
+            answer.is_ok() && ids.get(*place).is_some_and(|id| unknown.contains(id))
+        };
+        let (later, now): (Vec<_>, Vec<_>) = answers.into_iter().partition(is_later);
+        self.tell_all(now, |(_, reply, answer)| reply.send(answer));
         self.once_known(unknown, move || {
-            for (reply, answer) in later {
+            for (_, reply, answer) in later {
                 reply.send(answer);
             }
         });
@@ -157,27 +156,39 @@ impl Writer {
                 }
                 Err(error) => fates.note(error),
             }
-            answers.push((id, callers, result));
+            answers.push((id.clone(), callers, result));
         }
         counts.count(&self.metrics);
         let mut unknown = HashSet::new();
         if !beaten.is_empty() {
             unknown.extend(self.catalog.beaten(&beaten));
         }
-        let mut later = Vec::new();
-        for (id, callers, answer) in answers {
-            if answer.is_ok() && unknown.contains(id) {
-                later.push((callers, answer));
-            } else {
-                callers.tell(&answer);
-            }
-        }
+        let is_later =
+            |(id, _, answer): &(NodeKey, Callers, Result<_, _>)| answer.is_ok() && unknown.contains(id);
+        let (later, now): (Vec<_>, Vec<_>) = answers.into_iter().partition(is_later);
+        self.tell_all(now, |(_, callers, answer)| callers.tell(&answer));
         self.once_known(unknown, move || {
-            for (callers, answer) in later {
+            for (_, callers, answer) in later {
                 callers.tell(&answer);
             }
         });
         fates
+    }
+
+    /// Tells callers, and not too many in a row: each has an answer to send, and who reads meanwhile is not to wait for all
+    /// of them. Nor is the lane.
+    fn tell_all<C: Send + 'static>(self: &Arc<Self>, callers: Vec<C>, tell: impl Fn(C) + Send + 'static) {
+        if callers.len() <= Turns::STEPS {
+            callers.into_iter().for_each(tell);
+            return;
+        }
+        self.tasks.spawn(async move {
+            let mut turns = Turns::default();
+            for caller in callers {
+                tell(caller);
+                turns.step().await;
+            }
+        });
     }
 
     fn sign_of_life(&self, beat: Heartbeat) -> SignOfLife {

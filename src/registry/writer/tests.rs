@@ -1,6 +1,10 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use super::*;
+use crate::going::Turns;
 use crate::node::{Actor, JsonObject, NodeId, NodeType, NodeVersion, Origin, Precondition, Registration};
 use crate::registry::breaker::BreakerSettings;
 use crate::registry::writer::slot::{Class, Slot};
@@ -71,5 +75,37 @@ async fn a_panic_at_the_end_of_a_batch_stops_nothing_else() {
         let registered = tokio::time::timeout(queue::PATIENCE / 2, writer.register(write(id))).await;
         assert!(registered.is_ok_and(|result| result.is_ok()), "{id} is still taken for under way");
     }
+    writer.close().await;
+}
+
+/// On a runtime with one thread: each answer is work for the connection that it is for.
+#[tokio::test]
+async fn who_reads_does_not_wait_for_all_answers_of_a_batch() {
+    const WRITES: usize = 200;
+    let (writer, _folder) = writer().await;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut callers = JoinSet::new();
+    for number in 0..WRITES {
+        let (writer, answered) = (Arc::clone(&writer), Arc::clone(&answered));
+        callers.spawn(async move {
+            let id = format!("n{}", number / 2);
+            if number % 2 == 0 {
+                writer.register(write(&id)).await.unwrap();
+            } else {
+                writer.heartbeat(HeartbeatSource::Client, NodeKey::new(id).unwrap()).await.ok();
+            }
+            answered.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    let (mut before, mut longest) = (0, 0);
+    while before < WRITES {
+        tokio::task::yield_now().await;
+        let now = answered.load(Ordering::Relaxed);
+        longest = longest.max(now - before);
+        before = now;
+    }
+    // Both lanes may answer at once.
+    assert!(longest <= 2 * Turns::STEPS, "{longest} were answered in a row");
+    callers.join_all().await;
     writer.close().await;
 }
