@@ -1,7 +1,9 @@
 //! Conditional requests (RFC 9110, section 13): entity tags, and what `If-Match` and `If-None-Match` ask for.
 
-use std::io::Write as _;
+use std::convert::Infallible;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -12,8 +14,9 @@ use crate::node::{Faults, Place, Precondition, Revision, Shown};
 /// break it; `If-None-Match` compares everything that is shown.
 pub(super) fn record_tag(revision: Revision, body: &[u8]) -> HeaderValue {
     let mut tag = Vec::with_capacity(48);
-    // Writing to memory can't fail.
-    let _ = write!(tag, "\"{revision}.");
+    tag.push(b'"');
+    tag.extend_from_slice(itoa::Buffer::new().format(revision.get()).as_bytes());
+    tag.push(b'.');
     closed(tag, xxh3_64(body))
 }
 
@@ -40,27 +43,43 @@ fn closed(mut tag: Vec<u8>, hash: u64) -> HeaderValue {
     HeaderValue::from_bytes(&tag).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// 304 without a body if the client has the present tag.
-pub(super) fn unless_not_modified(request: &HeaderMap, response: Response) -> Response {
-    match response.headers().get(header::ETAG) {
-        Some(tag) if not_modified(request, tag) => {
-            let (mut parts, _) = response.into_parts();
-            parts.status = StatusCode::NOT_MODIFIED;
-            parts.headers.remove(header::CONTENT_TYPE);
-            Response::from_parts(parts, axum::body::Body::empty())
-        }
-        _ => response,
+/// What a reader has already, by `If-None-Match`.
+pub(super) struct Known(Field);
+
+impl<S: Sync> FromRequestParts<S> for Known {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(field(&parts.headers, &header::IF_NONE_MATCH)))
     }
 }
 
-/// Whether a GET may be answered with 304: `If-None-Match` names the present tag, or is `*`.
-pub(super) fn not_modified(headers: &HeaderMap, present: &HeaderValue) -> bool {
-    let opaque = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
-    let present = opaque(present.to_str().unwrap_or_default());
-    match field(headers, &header::IF_NONE_MATCH) {
-        Field::Any => true,
-        Field::Tags(tags) => tags.iter().any(|tag| opaque(tag) == present),
-        Field::Absent | Field::Malformed => false,
+impl Known {
+    /// The answer, or 304 without a body if the reader has it.
+    pub(super) fn or_not_modified(&self, response: Response) -> Response {
+        match response.headers().get(header::ETAG) {
+            Some(tag) if self.has(tag) => {
+                let (mut parts, _) = response.into_parts();
+                parts.status = StatusCode::NOT_MODIFIED;
+                parts.headers.remove(header::CONTENT_TYPE);
+                Response::from_parts(parts, axum::body::Body::empty())
+            }
+            _ => response,
+        }
+    }
+
+    /// Whether one of the tags is the present one, or all are meant.
+    fn has(&self, present: &HeaderValue) -> bool {
+        fn opaque(tag: &str) -> &str {
+            tag.strip_prefix("W/").unwrap_or(tag)
+        }
+        match &self.0 {
+            Field::Any => true,
+            Field::Tags(tags) => {
+                present.to_str().is_ok_and(|present| tags.iter().any(|tag| opaque(tag) == opaque(present)))
+            }
+            Field::Absent | Field::Malformed => false,
+        }
     }
 }
 
@@ -121,6 +140,9 @@ enum Field {
 }
 
 fn field(headers: &HeaderMap, name: &HeaderName) -> Field {
+    if !headers.contains_key(name) {
+        return Field::Absent;
+    }
     let mut tags = Vec::new();
     let mut any = false;
     for value in headers.get_all(name) {
@@ -132,10 +154,9 @@ fn field(headers: &HeaderMap, name: &HeaderName) -> Field {
         let Some(list) = list_of_tags(text) else { return Field::Malformed };
         tags.extend(list);
     }
-    match (any, tags.is_empty(), headers.contains_key(name)) {
-        (_, _, false) => Field::Absent,
-        (true, true, _) => Field::Any,
-        (false, false, _) => Field::Tags(tags),
+    match (any, tags.is_empty()) {
+        (true, true) => Field::Any,
+        (false, false) => Field::Tags(tags),
         _ => Field::Malformed,
     }
 }
@@ -205,9 +226,10 @@ mod tests {
     #[test]
     fn a_get_is_not_modified_if_any_tag_is_the_present_one() {
         let present = HeaderValue::from_static("\"3.ff\"");
-        let is = |value| not_modified(&headers(&[(header::IF_NONE_MATCH, value)]), &present);
+        let known = |headers: &HeaderMap| Known(field(headers, &header::IF_NONE_MATCH));
+        let is = |value| known(&headers(&[(header::IF_NONE_MATCH, value)])).has(&present);
         assert!(is("\"3.ff\"") && is("W/\"3.ff\"") && is("\"x\", \"3.ff\"") && is("*"));
         assert!(!is("\"3.fe\"") && !is("junk"));
-        assert!(!not_modified(&HeaderMap::new(), &present));
+        assert!(!known(&HeaderMap::new()).has(&present));
     }
 }

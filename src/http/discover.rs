@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderMap;
 use axum::response::Response;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answers::Answer;
+use super::conditional::Known;
 use super::consistency::ReadParameters;
 use super::context::RequestContext;
 use super::filters::FilterParameters;
@@ -89,12 +89,12 @@ pub(super) async fn discover(
     RawQuery(query): RawQuery,
     Extension(context): Extension<Arc<RequestContext>>,
     peer: Option<Extension<Peer>>,
-    request: HeaderMap,
+    known: Known,
 ) -> Result<Response, Problem> {
     let text = query.as_deref().unwrap_or_default();
     let edition = app.registry.edition();
     if let Some(answer) = edition.and_then(|edition| app.answers.get(text, edition)) {
-        return Ok(respond(&app, &request, &answer, Freshness::default()));
+        return Ok(respond(&app, &known, &answer, Freshness::default()));
     }
     let Question { query, freshness, poll } = read(query.as_deref()).map_err(Problem::faults)?;
     let waits = poll.is_some();
@@ -124,14 +124,14 @@ pub(super) async fn discover(
     if let Some(edition) = edition.filter(|_| !waits && freshness == Freshness::default()) {
         app.answers.keep(text, edition, &answer);
     }
-    Ok(respond(&app, &request, &answer, freshness))
+    Ok(respond(&app, &known, &answer, freshness))
 }
 
 /// How old the answer may be is not part of it: that grows while nothing changes.
-fn respond(app: &App, request: &HeaderMap, answer: &Answer, freshness: Freshness) -> Response {
+fn respond(app: &App, known: &Known, answer: &Answer, freshness: Freshness) -> Response {
     let mut response = answer.response();
     headers::note_stale(response.headers_mut(), app.registry.stale(freshness));
-    conditional::unless_not_modified(request, response)
+    known.or_not_modified(response)
 }
 
 /// A page as JSON. A cursor needs no escapes.

@@ -11,6 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::{JsonBody, MAX_BODY_BYTES};
+use super::conditional::Known;
 use super::consistency::ReadParameters;
 use super::context::RequestContext;
 use super::path::{ChangedId, PathId};
@@ -210,7 +211,7 @@ pub(super) async fn get(
     State(app): State<App>,
     id: PathId,
     RawQuery(query): RawQuery,
-    request: HeaderMap,
+    known: Known,
 ) -> Result<Response, Problem> {
     let mut faults = Faults::at_most(Faults::OF_A_REQUEST);
     let mut query = QueryString::read(query.as_deref(), &[&consistency::PARAMETERS], &mut faults);
@@ -231,7 +232,7 @@ pub(super) async fn get(
     let mut response = show(StatusCode::OK, &node);
     response.headers_mut().insert(headers::REGISTRY_REVISION, revision);
     headers::note_stale(response.headers_mut(), stale);
-    Ok(conditional::unless_not_modified(&request, response))
+    Ok(known.or_not_modified(response))
 }
 
 /// Deregister a node
