@@ -25,7 +25,7 @@ const PER_REQUEST_SQL: &str = "per-request-sql";
 /// A running reference. Killed when dropped.
 pub(crate) struct Reference {
     _process: Guarded,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Reference {

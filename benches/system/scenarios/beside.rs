@@ -1,5 +1,6 @@
 //! How long discovery takes while others register.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -11,7 +12,8 @@ use crate::client::request;
 use crate::fleet::{Fleet, Halves};
 use crate::measure::{Latency, Pairs, Sample, p99};
 use crate::open_loop::{self, Offer};
-use crate::server::{Log, Server};
+use crate::references::Reference;
+use crate::server::Log;
 use crate::stage::Stage;
 use crate::table::{Row, Target};
 use crate::wrk::{self, Load};
@@ -32,11 +34,11 @@ pub(super) async fn writers(stage: &Stage) -> anyhow::Result<Vec<Row>> {
     let most = wrk::run(&server.url("/"), &load, CONNECTIONS, stage.pace.run, runs).await?.rate;
 
     let registrations = registrations(&database.fleet)?;
-    let mut pairs = Pairs::default();
+    // What the machine has left for anybody.
+    let bare = Reference::bare(&server, TEN_NODES, Log::Warn, stage.folder()).await?;
+    let (mut beside_idle, mut beside_bare) = (Pairs::default(), Pairs::default());
     let mut registered = Vec::new();
-    for _ in 0..stage.pace.rounds {
-        stage.checkpoint().await?;
-        pairs.reference.push(discover(stage, &server).await?);
+    let mut beside_writers = async |readers_of: SocketAddr| {
         stage.checkpoint().await?;
         let registrations = Arc::clone(&registrations);
         let begin = u64::from(stage.next_run()) * 1_000_000_000;
@@ -47,21 +49,33 @@ pub(super) async fn writers(stage: &Stage) -> anyhow::Result<Vec<Row>> {
             time: stage.pace.run,
             request: move |number| registration(&registrations, number, begin),
         });
-        let (reading, writing) = tokio::join!(discover(stage, &server), writing);
-        pairs.ours.push(reading?);
+        let (reading, writing) = tokio::join!(discover(stage, readers_of), writing);
         registered.push(writing?.rate);
+        reading
+    };
+    for _ in 0..stage.pace.rounds {
+        stage.checkpoint().await?;
+        beside_idle.reference.push(discover(stage, server.address).await?);
+        let ours = beside_writers(server.address).await?;
+        beside_idle.ours.push(ours);
+        beside_bare.ours.push(ours);
+        beside_bare.reference.push(beside_writers(bare.address).await?);
     }
     let kept = crate::measure::median(registered);
     let work = format!(
         "discovery's p99 while registration runs at {:.0} % of its most, {most:.0}/s (8 connections, 1,000/s)",
         100.0 * kept / most
     );
-    Ok(vec![Row::of_pairs(&work, "idle", &pairs, p99, Target::Under(3.0))])
+    let of_a_bare_handler = "the same, beside the p99 of a bare handler while as many register at our server";
+    Ok(vec![
+        Row::of_pairs(&work, "idle", &beside_idle, p99, Target::Under(3.0)),
+        Row::of_pairs(of_a_bare_handler, "bare handler", &beside_bare, p99, Target::None),
+    ])
 }
 
-async fn discover(stage: &Stage, server: &Server) -> anyhow::Result<Sample> {
+async fn discover(stage: &Stage, address: SocketAddr) -> anyhow::Result<Sample> {
     let offer = Offer {
-        address: server.address,
+        address,
         connections: READERS,
         rate: READS_PER_SECOND,
         time: stage.pace.run,
