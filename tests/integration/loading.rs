@@ -45,6 +45,21 @@ async fn as_long_as_the_nodes_are_read_the_store_answers() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_of_many_nodes_are_read() {
+    let database = TestDatabase::create().await;
+    TestServer::start_on(&database.url(), &[]).await.stop().await;
+    let many = r#"INSERT INTO node_registrations (node_id, node_type, capabilities)
+        SELECT 'm' || n, 'compute', CASE n % 1000 WHEN 17 THEN '{"a":["needle"]}' ELSE '{"a":[]}' END::jsonb
+          FROM generate_series(1, 5017) n"#;
+    sql::run(&mut database.connect().await, many).await;
+    let server = TestServer::start_on(&database.url(), &[]).await;
+    assert_eq!(server.get_once("/v1/summary").await.json()["nodes"], 5_017);
+    let needles = server.ids(r#"capabilities={"a":["needle"]}"#).await;
+    assert_eq!(needles, ["m1017", "m17", "m2017", "m3017", "m4017", "m5017"]);
+    server.stop().await;
+}
+
 /// The nodes are read as they were when that began. Whoever has been told of what came later is not taken back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_nodes_have_been_read_nobody_is_taken_back() {

@@ -73,6 +73,16 @@ pub struct Loading<'a> {
     number: u64,
 }
 
+/// What takes the records of a loading.
+pub(in crate::registry) struct Records(Fleet);
+
+impl Records {
+    /// The next record.
+    pub(in crate::registry) fn take(&mut self, record: NodeRecord) {
+        self.0.put(record);
+    }
+}
+
 impl<'a> Loading<'a> {
     pub(super) fn begin(catalog: &'a Catalog) -> Self {
         let mut writer = catalog.write();
@@ -91,6 +101,17 @@ impl<'a> Loading<'a> {
     /// The next record.
     pub fn take(&mut self, record: NodeRecord) {
         self.fleet.put(record);
+    }
+
+    /// What takes the records, to be used elsewhere. It has to be given back.
+    pub(in crate::registry) fn lend(&mut self) -> Records {
+        let nobody = Fleet::empty(self.catalog.ttl, self.fleet.epoch());
+        Records(std::mem::replace(&mut self.fleet, nobody))
+    }
+
+    /// It has taken all of them.
+    pub(in crate::registry) fn give_back(&mut self, records: Records) {
+        self.fleet = records.0;
     }
 
     /// All records have been taken, and this has happened since. Whoever was answered by the store meanwhile has seen it,

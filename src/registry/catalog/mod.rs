@@ -39,6 +39,7 @@ pub use self::apply::Outcome;
 pub use self::changes::{Behind, Change};
 pub use self::find::Conditions;
 pub use self::fleet::{Fleet, Found};
+pub(super) use self::loading::Records;
 pub use self::loading::{Loading, NotAll};
 pub use self::mending::Correction;
 pub use self::node::Node;

@@ -1,6 +1,7 @@
 //! Keeps the catalog equal to the table: loads it, follows the events, listens for hints that there are new ones, and
 //! compares the two now and then.
 
+mod beside;
 mod compare;
 mod listen;
 mod owed;

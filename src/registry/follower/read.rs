@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::beside::Beside;
 use super::listen::{Ear, Heard};
 use crate::going::{jittered, keep_going};
 use crate::metrics::Metrics;
@@ -136,9 +137,11 @@ impl Reader {
         let begun = Instant::now();
         let heard = self.ear.so_far();
         let mut loading = self.catalog.load();
-        let mut take = |record| loading.take(record);
+        let mut beside = Beside::begin(loading.lend());
+        let mut take = |record| beside.take(record);
         let loading_all = self.store.load(&mut take);
         let loaded = within(LONGEST_LOAD, loading_all).await?;
+        loading.give_back(beside.end().await?);
         let mut position = loaded.position.clone();
         let mut signs_are_missing = false;
         let mut is_closed = false;
