@@ -8,19 +8,19 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
     && touch src/lib.rs \
     && echo 'fn main() {}' >src/main.rs \
-    && cargo build --release --locked
+    && cargo build --profile dist --locked
 
 COPY . .
 # COPY keeps the times of files, and cargo goes by them: sources older than the empty ones would seem to be built.
 RUN touch src/lib.rs src/main.rs \
-    && cargo build --release --locked
+    && cargo build --profile dist --locked
 
 # The final image has no shell to make a folder with.
 RUN mkdir /data
 
 
 FROM gcr.io/distroless/cc-debian13:nonroot
-COPY --from=build /build/target/release/onex-registry /usr/local/bin/
+COPY --from=build /build/target/dist/onex-registry /usr/local/bin/
 # 65532 is the image's user nonroot. A volume that is made here takes over the owner of the folder.
 COPY --from=build --chown=65532:65532 /data /data
 USER 65532:65532
