@@ -70,8 +70,19 @@ impl Fleet {
         }
     }
 
+    /// A fleet without nodes, into which many are to be put before anybody asks for them.
+    pub(super) fn to_be_loaded(ttl: Ttl, epoch: u64) -> Self {
+        Self { index: Index::to_be_filled(), ..Self::empty(ttl, epoch) }
+    }
+
+    /// From now on a copy costs nothing.
+    pub(super) fn share(&mut self) {
+        self.index.share();
+    }
+
     /// All nodes have been put in, as they are at a revision.
     pub(super) fn loaded(&mut self, revision: Revision, horizon: Horizon) {
+        self.share();
         self.revision = revision;
         self.horizon = horizon;
         self.changes = Changes::after(revision, None);

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
-
 use super::node::Node;
 use super::postings::{Postings, Selected};
+use super::postings_by_token::PostingsByToken;
 use super::tokens::{self, Wanted};
 use crate::node::{JsonColumn, ShownRecord};
 
@@ -32,7 +31,7 @@ const FEW_NEW: usize = 8;
 /// The inverted index.
 #[derive(Clone, Default)]
 pub(super) struct Index {
-    postings: OrdMap<u64, Postings>,
+    postings: PostingsByToken,
     /// Nodes whose column isn't in `postings`, column by column.
     unlisted: [Option<Postings>; SEARCHED.len()],
 }
@@ -71,6 +70,16 @@ impl Signature {
 pub(super) type Unlisted = [Option<Arc<Signature>>; SEARCHED.len()];
 
 impl Index {
+    /// Without nodes, and to get many before anybody asks.
+    pub(super) fn to_be_filled() -> Self {
+        Self { postings: PostingsByToken::to_be_filled(), ..Self::default() }
+    }
+
+    /// It has them.
+    pub(super) fn share(&mut self) {
+        self.postings.share();
+    }
+
     /// Takes in a node, in place of what it was. `fleet_bytes` is what all records have. What it gives back belongs to the
     /// node that is to be.
     pub(super) fn set(
@@ -136,23 +145,16 @@ impl Index {
 
     fn is_too_much(&self, tokens: &[u64], fleet_bytes: usize) -> bool {
         self.postings.len() * TOKEN_BYTES > BASE_BYTES + fleet_bytes / 2
-            && tokens.iter().filter(|token| !self.postings.contains_key(*token)).nth(FEW_NEW).is_some()
+            && tokens.iter().filter(|token| self.postings.get(**token).is_none()).nth(FEW_NEW).is_some()
     }
 
     /// Both lists are in order.
     fn replace(&mut self, slot: u32, before: &[u64], after: &[u64]) {
         for token in before.iter().filter(|token| after.binary_search(token).is_err()) {
-            if self.postings.get_mut(token).is_some_and(|postings| postings.remove(slot)) {
-                self.postings.remove(token);
-            }
+            self.postings.remove(*token, slot);
         }
         for token in after.iter().filter(|token| before.binary_search(token).is_err()) {
-            match self.postings.get_mut(token) {
-                Some(postings) => postings.insert(slot),
-                None => {
-                    self.postings.insert(*token, Postings::One(slot));
-                }
-            }
+            self.postings.insert(*token, slot);
         }
     }
 
@@ -161,7 +163,7 @@ impl Index {
     pub(super) fn select<'n>(&self, wanted: &Wanted, node: impl Fn(u32) -> Option<&'n Node>) -> Selected {
         let at = usize::from(wanted.column != SEARCHED[0]);
         let sets: Option<Vec<&Postings>> =
-            wanted.tokens.iter().map(|token| self.postings.get(token)).collect();
+            wanted.tokens.iter().map(|token| self.postings.get(*token)).collect();
         let listed = sets.map_or(Selected::Few(Vec::new()), Selected::in_all);
         let mut maybe = Vec::new();
         if let Some(unlisted) = &self.unlisted[at] {

@@ -81,6 +81,11 @@ impl Records {
     pub(in crate::registry) fn take(&mut self, record: NodeRecord) {
         self.0.put(record);
     }
+
+    /// That was the last one.
+    pub(in crate::registry) fn end(&mut self) {
+        self.0.share();
+    }
 }
 
 impl<'a> Loading<'a> {
@@ -91,7 +96,7 @@ impl<'a> Loading<'a> {
         catalog.reopen(&mut writer);
         Self {
             catalog,
-            fleet: Fleet::empty(catalog.ttl, writer.epoch + 1),
+            fleet: Fleet::to_be_loaded(catalog.ttl, writer.epoch + 1),
             ahead: Ahead::default(),
             is_read: false,
             number: writer.loadings,

@@ -16,6 +16,7 @@ mod loading;
 mod mending;
 mod node;
 mod postings;
+mod postings_by_token;
 mod slots;
 #[cfg(test)]
 pub(super) mod tests;

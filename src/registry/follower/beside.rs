@@ -1,7 +1,7 @@
 //! Takes the records of a load beside the reading of them: each is about half of the work.
 
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::JoinHandle;
 
@@ -32,6 +32,7 @@ impl Beside {
             for records in come {
                 take(&theirs, records);
             }
+            lock(&theirs).end();
         });
         Self { records, next: Vec::with_capacity(TOGETHER), waiting, taking }
     }
@@ -69,9 +70,13 @@ impl Beside {
 }
 
 fn take(taken: &Mutex<Records>, records: Vec<NodeRecord>) {
-    // If a panic has left it half changed, nobody gets it.
-    let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut taken = lock(taken);
     for record in records {
         taken.take(record);
     }
+}
+
+/// If a panic has left them half changed, nobody gets them.
+fn lock(records: &Mutex<Records>) -> MutexGuard<'_, Records> {
+    records.lock().unwrap_or_else(PoisonError::into_inner)
 }
