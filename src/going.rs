@@ -35,7 +35,7 @@ pub(crate) async fn keep_going<P: Future>(work: &'static str, mut begin: impl Fn
     while survive(work, begin()).await.is_none() {}
 }
 
-/// Work in many steps, none of which waits for anything.
+/// Work in many steps that may all be possible at once, so that none has to wait.
 ///
 /// A thread of the runtime that is at work doesn't look at what comes from outside, and the others may all be asleep: as
 /// long as a task takes no pause, nobody may be answered, and no timer runs out.
@@ -48,10 +48,27 @@ impl Turns {
 
     /// A step was made. If it is time, all others have their turn.
     pub(crate) async fn step(&mut self) {
-        self.0 += 1;
-        if self.0.is_multiple_of(Self::STEPS) {
+        self.steps(1).await;
+    }
+
+    /// So many steps were made.
+    pub(crate) async fn steps(&mut self, made: usize) {
+        self.0 += made;
+        if self.0 >= Self::STEPS {
+            self.0 = 0;
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// Does what takes long on a thread where nobody waits behind it. A panic there is one here. `None`: the program ends.
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Some(done),
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => None,
+        },
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn writers(stage: &Stage) -> anyhow::Result<Vec<Row>> {
     let bare = Reference::bare(&server, TEN_NODES, Log::Warn, stage.folder()).await?;
     let (mut beside_idle, mut beside_bare) = (Pairs::default(), Pairs::default());
     let mut registered = Vec::new();
-    let mut beside_writers = async |readers_of: SocketAddr| {
+    let beside_writers = async |readers_of: SocketAddr| {
         stage.checkpoint().await?;
         let registrations = Arc::clone(&registrations);
         let begin = u64::from(stage.next_run()) * 1_000_000_000;
@@ -50,16 +50,16 @@ pub(super) async fn writers(stage: &Stage) -> anyhow::Result<Vec<Row>> {
             request: move |number| registration(&registrations, number, begin),
         });
         let (reading, writing) = tokio::join!(discover(stage, readers_of), writing);
-        registered.push(writing?.rate);
-        reading
+        anyhow::Ok((reading?, writing?.rate))
     };
     for _ in 0..stage.pace.rounds {
         stage.checkpoint().await?;
         beside_idle.reference.push(discover(stage, server.address).await?);
-        let ours = beside_writers(server.address).await?;
+        let (ours, rate) = beside_writers(server.address).await?;
+        registered.push(rate);
         beside_idle.ours.push(ours);
         beside_bare.ours.push(ours);
-        beside_bare.reference.push(beside_writers(bare.address).await?);
+        beside_bare.reference.push(beside_writers(bare.address).await?.0);
     }
     let kept = crate::measure::median(registered);
     let work = format!(

@@ -73,6 +73,18 @@ pub struct Loading<'a> {
     number: u64,
 }
 
+/// A loading whose records are taken elsewhere. It can't go on before it has them.
+pub(in crate::registry) struct Lent<'a>(Loading<'a>);
+
+impl<'a> Lent<'a> {
+    /// All of them have been taken.
+    pub(in crate::registry) fn give_back(self, records: Records) -> Loading<'a> {
+        let Self(mut loading) = self;
+        loading.fleet = records.0;
+        loading
+    }
+}
+
 /// What takes the records of a loading.
 pub(in crate::registry) struct Records(Fleet);
 
@@ -108,15 +120,11 @@ impl<'a> Loading<'a> {
         self.fleet.put(record);
     }
 
-    /// What takes the records, to be used elsewhere. It has to be given back.
-    pub(in crate::registry) fn lend(&mut self) -> Records {
+    /// What takes the records, to be used elsewhere.
+    pub(in crate::registry) fn lend(mut self) -> (Lent<'a>, Records) {
         let nobody = Fleet::empty(self.catalog.ttl, self.fleet.epoch());
-        Records(std::mem::replace(&mut self.fleet, nobody))
-    }
-
-    /// It has taken all of them.
-    pub(in crate::registry) fn give_back(&mut self, records: Records) {
-        self.fleet = records.0;
+        let records = Records(std::mem::replace(&mut self.fleet, nobody));
+        (Lent(self), records)
     }
 
     /// All records have been taken, and this has happened since. Whoever was answered by the store meanwhile has seen it,

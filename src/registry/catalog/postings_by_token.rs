@@ -30,7 +30,7 @@ impl PostingsByToken {
     /// It is full.
     pub(super) fn share(&mut self) {
         if let Self::Own(own) = self {
-            let mut all: Vec<(u64, Postings)> = own.drain().collect();
+            let mut all: Vec<(u64, Postings)> = std::mem::take(own).into_iter().collect();
             // One after the other, they come to the same places of the tree.
             all.sort_unstable_by_key(|(token, _)| *token);
             *self = Self::Shared(all.into_iter().collect());
@@ -84,5 +84,56 @@ impl PostingsByToken {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(postings: &PostingsByToken, token: u64) -> BTreeSet<u32> {
+        let mut slots = BTreeSet::new();
+        if let Some(postings) = postings.get(token) {
+            postings.for_each(|slot| {
+                slots.insert(slot);
+            });
+        }
+        slots
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn it_is_the_same_whether_it_is_shared_or_not_yet(
+            changes in prop::collection::vec((0..8_u64, 0..40_u32, prop::bool::weighted(0.7)), 1..400),
+        ) {
+            let mut model: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
+            let (mut shared, mut own) = (PostingsByToken::default(), PostingsByToken::to_be_filled());
+            for (token, slot, has) in changes {
+                if has {
+                    model.entry(token).or_default().insert(slot);
+                    shared.insert(token, slot);
+                    own.insert(token, slot);
+                } else {
+                    model.entry(token).or_default().remove(&slot);
+                    shared.remove(token, slot);
+                    own.remove(token, slot);
+                }
+            }
+            model.retain(|_, slots| !slots.is_empty());
+            let mut shared_later = own.clone();
+            shared_later.share();
+            for postings in [shared, own, shared_later] {
+                prop_assert_eq!(postings.len(), model.len());
+                for token in 0..8 {
+                    prop_assert_eq!(all(&postings, token), model.get(&token).cloned().unwrap_or_default());
+                }
+            }
+        }
     }
 }

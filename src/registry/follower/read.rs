@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::beside::Beside;
 use super::listen::{Ear, Heard};
-use crate::going::{jittered, keep_going};
+use crate::going::{Turns, aside, jittered, keep_going};
 use crate::metrics::Metrics;
 use crate::node::{NodeKey, Revision};
 use crate::registry::RegistryError;
@@ -34,8 +34,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest after the database could not be asked. That it can is found out by this: it closes the breaker.
 const LONGEST_WHILE_AWAY: Duration = Duration::from_millis(500);
-/// So many changes, and more, are put into the catalog where nobody waits behind it.
-const MANY: usize = 16;
 /// So many nodes are told the catalog at a time.
 const TOGETHER: usize = 1_000;
 /// The whole table is read in this time at the most, and what is new of it in that.
@@ -136,12 +134,12 @@ impl Reader {
     async fn load(&self) -> Result<Read, RegistryError> {
         let begun = Instant::now();
         let heard = self.ear.so_far();
-        let mut loading = self.catalog.load();
-        let mut beside = Beside::begin(loading.lend());
+        let (lent, records) = self.catalog.load().lend();
+        let mut beside = Beside::begin(records);
         let mut take = |record| beside.take(record);
         let loading_all = self.store.load(&mut take);
         let loaded = within(LONGEST_LOAD, loading_all).await?;
-        loading.give_back(beside.end().await?);
+        let mut loading = lent.give_back(beside.end().await?);
         let mut position = loaded.position.clone();
         let mut signs_are_missing = false;
         let mut is_closed = false;
@@ -161,7 +159,7 @@ impl Reader {
         }
         let lives = if signs_are_missing { self.read_signs().await? } else { Vec::new() };
         loading.finish(&loaded).map_err(|_| RegistryError::Interrupted)?;
-        self.lived(&lives);
+        self.lived(&lives).await;
         self.ear.correct(heard, position.revision);
         let took_ms = begun.elapsed().as_millis();
         tracing::info!(revision = %position.revision, took_ms, "the catalog is loaded");
@@ -183,16 +181,15 @@ impl Reader {
         self.ear.correct(heard, followed.snapshot);
         if followed.signs_are_missing {
             let lives = self.read_signs().await?;
-            self.lived(&lives);
+            self.lived(&lives).await;
         }
         let (position, more) = (followed.position.clone(), followed.more());
-        if followed.events.len() < MANY {
+        let signs = followed.signs.iter().map(|signs| signs.alive.len() + signs.renewed.len());
+        if followed.events.len() + signs.sum::<usize>() <= Turns::STEPS {
             self.catalog.followed(followed);
         } else {
             let catalog = Arc::clone(&self.catalog);
-            let taken = tokio::task::spawn_blocking(move || catalog.followed(followed)).await;
-            // A panic there is one here.
-            taken.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()));
+            aside(move || catalog.followed(followed)).await.ok_or(RegistryError::Interrupted)?;
         }
         let known = self.catalog.revision().borrow().unwrap_or_default();
         self.metrics.database.set_revision(known.get());
@@ -211,8 +208,11 @@ impl Reader {
         Ok(lives)
     }
 
-    fn lived(&self, lives: &[(NodeKey, Digest)]) {
-        lives.chunks(TOGETHER).for_each(|lives| self.catalog.lived(lives));
+    async fn lived(&self, lives: &[(NodeKey, Digest)]) {
+        for lives in lives.chunks(TOGETHER) {
+            self.catalog.lived(lives);
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Until there may be something to read, which had not been heard of then.

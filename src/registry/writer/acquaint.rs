@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Writer;
+use super::tell::Tell;
 use crate::node::{NodeKey, NodeRecord};
 use crate::registry::catalog::Fleet;
 use crate::registry::follower::Suspicion;
@@ -19,8 +20,8 @@ use crate::store::digest;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Writer {
-    /// Tells those that wait, as soon as these nodes can be read. The lane doesn't wait for that.
-    pub(super) fn once_known(self: &Arc<Self>, ids: HashSet<NodeKey>, tell: impl FnOnce() + Send + 'static) {
+    /// Tells this, as soon as these nodes can be read. The lane doesn't wait for that.
+    pub(super) fn once_known<T: Tell>(self: &Arc<Self>, ids: HashSet<NodeKey>, later: Vec<T>) {
         if ids.is_empty() {
             return;
         }
@@ -32,7 +33,7 @@ impl Writer {
                 let reason = reason(&error);
                 tracing::warn!(nodes = ids.len(), reason, "what was written can't be read here yet");
             }
-            tell();
+            writer.tell_all(later);
         });
     }
 

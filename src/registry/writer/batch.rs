@@ -15,7 +15,7 @@ use super::queue::Batch;
 use super::reply::Reply;
 use super::slot::{Class, Slot};
 use super::work::{Callers, Work};
-use crate::going::Turns;
+use crate::going::{Turns, aside};
 use crate::node::{NodeKey, Origin, Ttl};
 use crate::registry::catalog::Catalog;
 use crate::registry::{RegistryError, SignOfLife, report};
@@ -30,9 +30,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// catalog learns it from the log of events. Their ids are free again: a write that comes later finds the row locked, if
 /// the database is still at work on it, and goes the side way.
 const LONGEST_CALL: Duration = Duration::from_secs(12);
-
-/// So many nodes, and more, are put into the catalog where no reader waits behind it. Fewer are not worth a thread.
-const MANY: usize = 16;
 
 /// What is left to do when a batch has ended.
 pub(super) struct Ended {
@@ -93,9 +90,7 @@ impl Writer {
         let origin = writes.first().map(K::origin);
         let Some(Written { results, recorded }) = self.bounded(K::OPERATION, origin, call).await else {
             K::count(&self.metrics, &silent(writes.len()));
-            for reply in replies {
-                reply.send(Err(RegistryError::Silent));
-            }
+            self.tell_all(replies.into_iter().map(|reply| (reply, Err(RegistryError::Silent))).collect());
             return Fates::default();
         };
         K::count(&self.metrics, &results);
@@ -106,24 +101,14 @@ impl Writer {
 
         let (catalog, ttl) = (Arc::clone(&self.catalog), self.ttl);
         let settle = move || settle::<K>(&catalog, ttl, writes.into_iter().zip(replies), results, &recorded);
-        let Settled { fates, answers, unknown } = if ids.len() < MANY {
-            settle()
-        } else {
-            // A panic there is one here.
-            tokio::task::spawn_blocking(settle)
-                .await
-                .unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))
-        };
-        let is_later = |(place, _, answer): &(usize, Reply<_>, Result<_, _>)| {
+        let settled = if ids.len() <= Turns::STEPS { Some(settle()) } else { aside(settle).await };
+        let Some(Settled { fates, answers, unknown }) = settled else { return Fates::default() };
+        let is_later = |(place, (_, answer)): &(usize, (_, Result<_, _>))| {
             answer.is_ok() && ids.get(*place).is_some_and(|id| unknown.contains(id))
         };
         let (later, now): (Vec<_>, Vec<_>) = answers.into_iter().partition(is_later);
-        self.tell_all(now, |(_, reply, answer)| reply.send(answer));
-        self.once_known(unknown, move || {
-            for (_, reply, answer) in later {
-                reply.send(answer);
-            }
-        });
+        self.tell_all(now.into_iter().map(|(_, answer)| answer).collect());
+        self.once_known(unknown, later.into_iter().map(|(_, answer)| answer).collect());
         fates
     }
 
@@ -131,9 +116,8 @@ impl Writer {
         let callers: Vec<Callers> = items.into_iter().filter_map(Work::into_callers).collect();
         let call = self.store.heartbeat(ids, if_held(slot));
         let Some(results) = self.bounded("heartbeat", None, call).await else {
-            for callers in callers {
-                callers.tell(&Err(RegistryError::Silent));
-            }
+            let replies = callers.into_iter().flat_map(Callers::replies);
+            self.tell_all(replies.map(|reply| (reply, Err(RegistryError::Silent))).collect());
             return Fates::default();
         };
         report(&*self.store, "heartbeat", errors(&results));
@@ -166,29 +150,12 @@ impl Writer {
         let is_later =
             |(id, _, answer): &(NodeKey, Callers, Result<_, _>)| answer.is_ok() && unknown.contains(id);
         let (later, now): (Vec<_>, Vec<_>) = answers.into_iter().partition(is_later);
-        self.tell_all(now, |(_, callers, answer)| callers.tell(&answer));
-        self.once_known(unknown, move || {
-            for (_, callers, answer) in later {
-                callers.tell(&answer);
-            }
-        });
+        let each = |(_, callers, answer): (NodeKey, Callers, Result<SignOfLife, RegistryError>)| {
+            callers.replies().map(move |reply| (reply, answer.clone()))
+        };
+        self.tell_all(now.into_iter().flat_map(each).collect());
+        self.once_known(unknown, later.into_iter().flat_map(each).collect());
         fates
-    }
-
-    /// Tells callers, and not too many in a row: each has an answer to send, and who reads meanwhile is not to wait for all
-    /// of them. Nor is the lane.
-    fn tell_all<C: Send + 'static>(self: &Arc<Self>, callers: Vec<C>, tell: impl Fn(C) + Send + 'static) {
-        if callers.len() <= Turns::STEPS {
-            callers.into_iter().for_each(tell);
-            return;
-        }
-        self.tasks.spawn(async move {
-            let mut turns = Turns::default();
-            for caller in callers {
-                tell(caller);
-                turns.step().await;
-            }
-        });
     }
 
     fn sign_of_life(&self, beat: Heartbeat) -> SignOfLife {
@@ -202,7 +169,7 @@ impl Writer {
 
     /// Waits for a call, but not for ever.
     async fn bounded<T>(
-        &self,
+        self: &Arc<Self>,
         operation: &'static str,
         origin: Option<&Origin>,
         call: impl Future<Output = T>,
@@ -232,11 +199,14 @@ impl Writer {
     }
 }
 
+/// Who is told, and what.
+type Told<A> = (Reply<A>, Result<A, RegistryError>);
+
 /// What a kind of writes came to.
 struct Settled<A> {
     fates: Fates,
     /// What is to be told, of the items at these places.
-    answers: Vec<(usize, Reply<A>, Result<A, RegistryError>)>,
+    answers: Vec<(usize, Told<A>)>,
     /// Nodes that the catalog doesn't know so yet.
     unknown: HashSet<NodeKey>,
 }
@@ -258,13 +228,13 @@ fn settle<K: Kind>(
             Ok(done) => {
                 let (outcome, answer) = K::tell(write, done, ttl);
                 outcomes.push(outcome);
-                answers.push((place, reply, Ok(answer)));
+                answers.push((place, (reply, Ok(answer))));
                 fates.fates.push(Fate::Free);
             }
             Err(RegistryError::Held) => fates.fates.push(Fate::Held(K::close(write, reply))),
             Err(error) => {
                 fates.note(&error);
-                answers.push((place, reply, Err(error)));
+                answers.push((place, (reply, Err(error))));
             }
         }
     }

@@ -5,8 +5,9 @@
 //! hangs up undoes nobody's write, nor his own. There are two lanes, for writes and for signs of life, and beside each a
 //! side way for items whose rows other transactions hold. At most two batches are under way in each.
 //!
-//! A batch ends in this order: the catalog has it, then each caller is answered, so a write that is acknowledged is seen
-//! by the next read on this replica. Where the catalog lacks what the write left as it was, `acquaint` sees to that.
+//! A batch ends in this order: the catalog has it, then its callers are being answered, so a write that is acknowledged is
+//! seen by the next read on this replica. The next batch doesn't wait for all of them to have their answers ([`tell`]).
+//! Where the catalog lacks what the write left as it was, `acquaint` sees to that.
 //!
 //! What is bounded, and what happens then:
 //! - How much waits ([`slot::Limits`]), and less of it where the queue stands rather than moves
@@ -28,6 +29,7 @@ mod line;
 mod queue;
 mod reply;
 mod slot;
+mod tell;
 mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,8 +81,8 @@ pub(super) struct Writer {
     suspicions: mpsc::Sender<Suspicion>,
     /// A lock to put into the queue and to take a batch out of it, never held over an await.
     state: Mutex<State>,
-    /// The batches under way, and the callers who wait for what they wrote to be known here. Owned here, and waited for
-    /// in [`Writer::close`].
+    /// The batches under way, the callers who wait for what they wrote to be known here, and those who are being answered.
+    /// Owned here, and waited for in [`Writer::close`].
     tasks: TaskTracker,
 }
 
@@ -286,7 +288,7 @@ impl Writer {
     }
 
     /// Answers what has waited for too long.
-    fn sweep(&self) {
+    fn sweep(self: &Arc<Self>) {
         let now = Instant::now();
         let mut state = self.lock();
         state.queue.sweep(now);
@@ -296,7 +298,7 @@ impl Writer {
     }
 
     /// All batches that can begin have begun. What has been dropped from the queue is answered.
-    fn go_on(&self, mut state: MutexGuard<'_, State>) {
+    fn go_on(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         for lane in [Lane::Writes, Lane::Heartbeats] {
             if state.overflowed[lane as usize] && state.queue.is_half_empty(lane) {
                 state.overflowed[lane as usize] = false;
@@ -307,7 +309,7 @@ impl Writer {
         self.refuse(dropped);
     }
 
-    fn refuse(&self, dropped: Vec<(Work, Dropped)>) {
+    fn refuse(self: &Arc<Self>, dropped: Vec<(Work, Dropped)>) {
         if dropped.is_empty() {
             return;
         }
@@ -319,12 +321,10 @@ impl Writer {
         };
         let errors: Vec<RegistryError> = dropped.iter().map(|(_, why)| error(*why)).collect();
         report(&*self.store, "wait for a turn", errors.iter());
-        for ((work, why), error) in dropped.into_iter().zip(errors) {
-            if why == Dropped::Late {
-                self.metrics.writes.rejected(work.class().lane().label(), work.callers() as u64);
-            }
-            work.refuse(error);
+        for (work, _) in dropped.iter().filter(|(_, why)| *why == Dropped::Late) {
+            self.metrics.writes.rejected(work.class().lane().label(), work.callers() as u64);
         }
+        self.tell_all(dropped.into_iter().map(|(work, _)| work).zip(errors).collect());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -45,12 +45,12 @@ impl<T> Reply<T> {
         (replies, Either::Right(async { receiver.await.unwrap_or_default() }))
     }
 
-    /// Sends the result. Nobody may be waiting for it any more.
-    pub(super) fn send(mut self, answer: Answer<T>) {
+    /// Sends the result. Returns whether somebody is woken by that: nobody may be waiting any more, or for more than this.
+    pub(super) fn send(mut self, answer: Answer<T>) -> bool {
         match std::mem::replace(&mut self.0, To::Sent) {
-            To::One(sender) => drop(sender.send(answer)),
+            To::One(sender) => sender.send(answer).is_ok(),
             To::Of(request, position) => request.settle(position, Some(answer)),
-            To::Sent => {}
+            To::Sent => false,
         }
     }
 }
@@ -58,7 +58,7 @@ impl<T> Reply<T> {
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
         if let To::Of(request, position) = &self.0 {
-            request.settle(*position, None);
+            let _is_woken = request.settle(*position, None);
         }
     }
 }
@@ -75,7 +75,8 @@ struct Results<T> {
 }
 
 impl<T> Request<T> {
-    fn settle(&self, position: usize, answer: Option<Answer<T>>) {
+    /// Whether that was all, and somebody waits for it.
+    fn settle(&self, position: usize, answer: Option<Answer<T>>) -> bool {
         let mut results = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = answer
             && let Some(result) = results.items.get_mut(position)
@@ -89,8 +90,9 @@ impl<T> Request<T> {
             let all = std::mem::take(&mut results.items);
             drop(results);
             // Whoever waited may have hung up.
-            let _ = done.send(all);
+            return done.send(all).is_ok();
         }
+        false
     }
 }
 

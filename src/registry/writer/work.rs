@@ -41,14 +41,17 @@ impl Work {
         if let Self::Heartbeat(callers) = self { Some(callers) } else { None }
     }
 
-    /// Tells everybody why it wasn't done.
-    pub(super) fn refuse(self, error: RegistryError) {
-        match self {
+    /// Tells everybody why it wasn't done. Returns how many are woken by that.
+    pub(super) fn refuse(self, error: RegistryError) -> usize {
+        let is_woken = match self {
             Self::Register(_, reply) => reply.send(Err(error)),
             Self::Deregister(_, reply) => reply.send(Err(error)),
             Self::Maintain(_, reply) => reply.send(Err(error)),
-            Self::Heartbeat(callers) => callers.tell(&Err(error)),
-        }
+            Self::Heartbeat(callers) => {
+                return callers.replies().map(|reply| usize::from(reply.send(Err(error.clone())))).sum();
+            }
+        };
+        usize::from(is_woken)
     }
 }
 
@@ -57,11 +60,8 @@ impl Callers {
         std::iter::once(&self.first).chain(&self.more)
     }
 
-    pub(super) fn tell(self, result: &Result<SignOfLife, RegistryError>) {
-        for caller in self.more {
-            caller.reply.send(result.clone());
-        }
-        self.first.reply.send(result.clone());
+    pub(super) fn replies(self) -> impl Iterator<Item = Reply<SignOfLife>> {
+        std::iter::once(self.first).chain(self.more).map(|caller| caller.reply)
     }
 }
 

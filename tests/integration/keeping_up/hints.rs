@@ -77,7 +77,7 @@ async fn who_was_told_nothing_at_first_tries_again_soon() {
     let server = TestServer::start_on(proxy.url(), &[]).await;
     eventually("it waits for one in vain", async || proxy.has_lost_it()).await;
     // It gives up, and looks for itself meanwhile.
-    server.register("looked for", EFFECT).await;
+    sql::upsert(&mut database.connect().await, "looked for", "effect", "{}").await.unwrap();
     eventually("it is found", async || server.ids("").await == ["looked for"]).await;
     eventually("it listens anew, and is told", async || proxy.listening() == 1).await;
     server.stop().await;
