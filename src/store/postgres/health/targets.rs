@@ -33,8 +33,8 @@ pub(in crate::store::postgres) async fn targets(
     pool: &Pool,
     since: Option<Revision>,
 ) -> Result<Targets, sqlx::Error> {
-    // What has changed is little: it is looked up, whatever the planner thinks of the log. All of them may be many.
-    let begin = if since.is_some() { begin::FOLLOW } else { begin::LOAD };
+    // What has changed is little: it is looked up, whatever the planner thinks of the log.
+    let begin = if since.is_some() { begin::FOLLOW } else { begin::READ };
     let mut tx = pool.begin_with(begin).await?;
     let from = since.unwrap_or_default().get();
     let row = sqlx::query(HORIZON).persistent(false).bind(from).fetch_one(&mut *tx).await?;
