@@ -141,8 +141,13 @@ mod tests {
         (0..100).for_each(|n| beside.take(record(&format!("n{n}"), 1)));
         let shared = Arc::downgrade(&beside.shared);
         drop(beside);
-        while shared.upgrade().is_some() {
-            tokio::task::yield_now().await;
-        }
+        let gone = async {
+            while shared.upgrade().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_mins(1), gone)
+            .await
+            .expect("nobody has them any more");
     }
 }

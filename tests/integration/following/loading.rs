@@ -44,7 +44,7 @@ async fn what_is_loaded_is_the_table(setting: &Setting) {
     assert!(!followed.more() && followed.horizon.at >= loaded.horizon.at && followed.lag.is_zero());
 }
 
-/// So many rows at the most are read in a row. It is some more than there are.
+/// No more rows than this are read in a row; in truth it is half of it.
 const IN_A_ROW: usize = 32;
 
 /// On a runtime with one thread, where everybody stands still as long as somebody takes no pause.
